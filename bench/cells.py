@@ -1,0 +1,222 @@
+"""Measuring one scheme under one attack: fingerprint, generate, attack, read, decide."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from bench.calibration import threshold
+from bench.codebook import coalition_members, code_book
+from bench.digest import plain_repr
+from bench.engine import report
+from bench.ground import Ground
+from bench.metrics.frechet import frechet_distance, kernel_distance, paired_delta
+from bench.naming import attack_name, attack_strength
+from bench.protocol import Attack, CoalitionAttack, Codec, Content, ContentAttack, ModelAttack
+from bench.results import Cell
+from bench.rng import stream
+from bench.rows import Book, Kind, Label, coalition_rows, fingerprinted_rows, negative_rows, stack
+
+
+class Subject:
+    """One codec under test. Content and features are made when the first cell needs them.
+
+    Args:
+        scheme: its name in every table.
+        codec: what writes and reads the fingerprints.
+        ground: what it is compared with.
+    """
+
+    def __init__(self, scheme: str, codec: Codec, ground: Ground) -> None:
+        self.scheme = scheme
+        self.codec = codec
+        self.ground = ground
+        self.engine = ground.engine
+        self.plan = ground.plan
+        codes = code_book(ground.plan, scheme, codec.bits)
+        self.book = Book(codes, threshold(codec.bits, len(codes), ground.plan.fpr))
+        self.copy_seconds: list[float] = []
+
+    def measure(self, attack: Attack | None) -> Cell:
+        """The cell of ``attack``, or of no attack."""
+        began = time.perf_counter()
+        if attack is None:
+            cell = self._clean()
+        elif attack.target == "content":
+            cell = self._content(cast(ContentAttack, attack))
+        elif attack.target == "model":
+            cell = self._model(cast(ModelAttack, attack))
+        else:
+            cell = self._coalition(cast(CoalitionAttack, attack))
+        shared = {"scheme": self.scheme, "bits": self.codec.bits, "wall_seconds": time.perf_counter() - began}
+        return Cell(cell.rows, {**describe(attack), **shared, **cell.summary})
+
+    def decoder(self, user: int) -> nn.Module:
+        """The decoder that ``user`` receives."""
+        return self.codec.modulate(self.ground.decoder, self.book.codes[user].to(self.engine.device))
+
+    @cached_property
+    def fingerprinted(self) -> list[Content]:
+        """Content of every user's own decoder, one chunk per user."""
+        content: list[Content] = []
+        for user in range(self.plan.users):
+            began = time.perf_counter()
+            decoder = self.decoder(user)
+            self.copy_seconds.append(time.perf_counter() - began)
+            content.append(self.engine.content(decoder, self.ground.latents[user]))
+            report(f"{self.scheme}: fingerprinted content", user + 1, self.plan.users)
+        return content
+
+    @cached_property
+    def features(self) -> Tensor:
+        """Features (users * items, d) of :attr:`fingerprinted`."""
+        return self.engine.features(self.fingerprinted)
+
+    def _clean(self) -> Cell:
+        label = self._label(None)
+        soft = self.engine.read(self.codec, self.fingerprinted)
+        paired = self.engine.paired(self.ground.original, self.fingerprinted)
+        tables = [fingerprinted_rows(label, soft, self.book, paired, self.plan.items)]
+        for kind, chunks in self._negatives(all_of_them=True).items():
+            tables.append(negative_rows(label, self.engine.read(self.codec, chunks), self.book, kind))
+        speed = {
+            "seconds_per_copy": statistics.median(self.copy_seconds),
+            "fit_seconds": getattr(self.codec, "fit_seconds", None),
+            "removable": self.codec.removable,
+        }
+        return Cell(stack(tables), {"seconds": 0.0, **speed, **self._quality()})
+
+    def _quality(self) -> dict[str, float]:
+        """Fréchet and kernel distance to real content, before and after fingerprinting, on the same latents."""
+        before, after, real = self.ground.original_features, self.features, self.ground.reference_features
+        users = torch.arange(len(before)) // self.plan.items
+        delta = (math.nan, math.nan, math.nan)
+        if len(before) > 1:
+            delta = paired_delta(before, after, real, users, rng=stream(self.plan.seed, "quality", self.scheme))
+        return {
+            "quality_original": _distance(frechet_distance, before, real),
+            "quality_fingerprinted": _distance(frechet_distance, after, real),
+            "quality_delta": delta[0],
+            "quality_delta_lo": delta[1],
+            "quality_delta_hi": delta[2],
+            "kid_original": _distance(kernel_distance, before, real),
+            "kid_fingerprinted": _distance(kernel_distance, after, real),
+        }
+
+    def _content(self, attack: ContentAttack) -> Cell:
+        label, seconds = self._label(attack), 0.0
+        attacked: list[Content] = []
+        for user, chunk in enumerate(self.fingerprinted):
+            began = time.perf_counter()
+            attacked.append(attack(chunk, self.ground.attack_stream(plain_repr(attack), user)))
+            seconds += time.perf_counter() - began
+        soft = self.engine.read(self.codec, attacked)
+        paired = self.engine.paired(self.fingerprinted, attacked)
+        tables = [fingerprinted_rows(label, soft, self.book, paired, self.plan.items)]
+        for kind, chunks in self._negatives(all_of_them=False).items():
+            # Unfingerprinted twins meet the very damage that the fingerprinted ones met.
+            owner = ("reference",) if kind == "reference" else ()
+            worn = [
+                attack(chunk, self.ground.attack_stream(plain_repr(attack), *owner, index))
+                for index, chunk in enumerate(chunks)
+            ]
+            tables.append(negative_rows(label, self.engine.read(self.codec, worn), self.book, kind))
+        return Cell(stack(tables), {"seconds": seconds})
+
+    def _negatives(self, *, all_of_them: bool) -> dict[Kind, list[Content]]:
+        chunks: dict[Kind, list[Content]] = {"original": self.ground.original, "reference": self.ground.reference}
+        if not all_of_them:
+            chunks = {kind: _first(self.plan.negatives, these) for kind, these in chunks.items()}
+        return {kind: these for kind, these in chunks.items() if these}
+
+    def _model(self, attack: ModelAttack) -> Cell:
+        users = range(self.plan.attacked_users)
+        label, attacker, seconds = self._label(attack), self.ground.attacker, 0.0
+        attacked: list[Content] = []
+        for user in users:
+            decoder, rng = self.decoder(user), self.ground.attack_stream(plain_repr(attack), user)
+            began = time.perf_counter()
+            decoder = attack(decoder, attacker, rng)
+            seconds += time.perf_counter() - began
+            attacked.append(self.engine.content(decoder, self.ground.latents[user]))
+            report(f"{self.scheme}: {label.repr}", user + 1, len(users))
+        soft, paired = self._read_and_compare(attacked, users)
+        rows = fingerprinted_rows(label, soft, self.book, paired, self.plan.items)
+        return Cell(rows, {"seconds": seconds, **self._damage(attacked, users)})
+
+    def _coalition(self, attack: CoalitionAttack) -> Cell:
+        groups = coalition_members(self.plan, attack.users)
+        label, seconds = self._label(attack), 0.0
+        attacked: list[Content] = []
+        for index, members in enumerate(groups):
+            decoders = [self.decoder(user) for user in members]
+            rng = self.ground.attack_stream(plain_repr(attack), index)
+            began = time.perf_counter()
+            merged = attack(decoders, rng)
+            seconds += time.perf_counter() - began
+            attacked.append(self.engine.content(merged, self.ground.latents[members[0]]))
+            report(f"{self.scheme}: {label.repr}", index + 1, len(groups))
+        owners = [members[0] for members in groups]
+        soft, paired = self._read_and_compare(attacked, owners)
+        rows = coalition_rows(label, soft, self.book, paired, groups)
+        return Cell(rows, {"seconds": seconds, **self._damage(attacked, owners)})
+
+    def _read_and_compare(self, attacked: list[Content], owners: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Soft bits of an attacked decoder's content, and its fidelity to the public decoder's on the same latents."""
+        originals = [self.ground.original[user] for user in owners]
+        return self.engine.read(self.codec, attacked), self.engine.paired(originals, attacked)
+
+    def _damage(self, attacked: list[Content], owners: Sequence[int]) -> dict[str, float]:
+        """Quality of an attacked decoder, next to that of the fingerprinted one on the same items."""
+        real, after = self.ground.reference_features, self.engine.features(attacked)
+        items = torch.arange(self.plan.items)
+        before = self.features[torch.cat([user * self.plan.items + items for user in owners])]
+        return {
+            "quality": _distance(frechet_distance, after, real),
+            "quality_unattacked": _distance(frechet_distance, before, real),
+            "kid": _distance(kernel_distance, after, real),
+            "kid_unattacked": _distance(kernel_distance, before, real),
+        }
+
+    def _label(self, attack: Attack | None) -> Label:
+        about, engine = describe(attack), self.engine
+        named = (about["attack"], about["target"], about["strength"], about["repr"])
+        return Label(engine.modality.name, engine.generator.name, self.scheme, *named)
+
+
+def describe(attack: Attack | None) -> dict[str, Any]:
+    """How tables name an attack; its first field's name is the unit of its strength."""
+    if attack is None:
+        return {"attack": "none", "target": "none", "strength": 0.0, "unit": "", "repr": "none"}
+    names: list[str] = [field.name for field in dataclasses.fields(attack)] if dataclasses.is_dataclass(attack) else []
+    return {
+        "attack": attack_name(attack),
+        "target": attack.target,
+        "strength": attack_strength(attack),
+        "unit": names[0].replace("_", " ") if names else "",
+        "repr": plain_repr(attack),
+    }
+
+
+def _distance(distance: Callable[[Tensor, Tensor], float], a: Tensor, b: Tensor) -> float:
+    """Distance of two sets of features; NaN when there are too few, or an attack made content that has none."""
+    usable = min(len(a), len(b)) > 1 and bool(a.isfinite().all())
+    return distance(a, b) if usable else math.nan
+
+
+def _first(count: int, chunks: Sequence[Content]) -> list[Content]:
+    """Leading chunks that hold ``count`` items in all, the last one cut."""
+    kept: list[Content] = []
+    for chunk in chunks:
+        if count > 0:
+            kept.append(chunk[:count])
+            count -= len(chunk)
+    return kept

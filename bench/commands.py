@@ -1,0 +1,228 @@
+"""The commands of ``python -m bench``. Names end here: everything below works on objects."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from bench import printed
+from bench.engine import pick_device, set_up
+from bench.presets import PRESETS, Plan
+from bench.progress import shown
+from bench.protocol import UserError
+from bench.registry import lookup, unknown
+from bench.report import for_json
+from bench.results import Results, read_info
+from bench.rng import stream
+from bench.selection import (
+    available,
+    default_codec_path,
+    find_attacks,
+    find_codecs,
+    find_modality,
+    find_scheme,
+    load_generator,
+    title,
+    with_features,
+)
+
+KINDS = ("modalities", "schemes", "attacks", "presets")
+
+ModalityName = Annotated[str, typer.Option(help="A name that `list modalities` prints, or package.module:Class.")]
+Spec = Annotated[str | None, typer.Option(help="Hub id or local folder; without it, the embedded generator.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, ...; auto takes CUDA when there is one.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON value on stdout; messages go to stderr.")]
+Folder = Annotated[Path, typer.Argument(help="A results folder.")]
+
+
+def run(
+    modality: ModalityName,
+    preset: Annotated[str, typer.Option(help="A name that `list presets` prints.")] = "quick",
+    generator: Spec = None,
+    scheme: Annotated[
+        list[str] | None, typer.Option(help="Name, package.module:Class or codec file; repeatable; default all.")
+    ] = None,
+    attack: Annotated[
+        list[str] | None, typer.Option(help="Name or package.module:Class; repeatable; default the preset's.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Results folder; default leaderboards/<modality>/<preset>.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the run.")] = 0,
+    users: Annotated[int | None, typer.Option(help="Instead of the preset's number of users.")] = None,
+    items: Annotated[int | None, typer.Option(help="Instead of the preset's items per user.")] = None,
+    device: Device = "auto",
+    features: Annotated[str, typer.Option(help="Features of the quality metric: default, or inception.")] = "default",
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Fingerprint, attack, read, and write the leaderboard. A stopped run goes on with the same command."""
+    from bench.run import run as run_benchmark
+    from bench.samples import write_sheets
+
+    plan = _plan(preset, seed=seed, users=users, items=items, device=device)
+    console = Console(stderr=True)
+    with shown(console, quiet=quiet):
+        medium = with_features(find_modality(modality), features)
+        source = load_generator(medium, generator, device)
+        codecs = find_codecs(medium, source, scheme or [], plan)
+        attacks = find_attacks(medium, source, attack or [], plan)
+        folder = out or Path("leaderboards") / medium.name / plan.name
+        results = run_benchmark(
+            modality=medium, generator=source, codecs=codecs, attacks=attacks, plan=plan, folder=folder
+        )
+        drawn = write_sheets(medium, source, codecs, attacks, plan, folder) + _draw(folder)
+    if as_json:
+        _print_json(printed.summary(results.info, folder, drawn))
+    elif not quiet:
+        printed.board(printed.console(), results.info, folder)
+        printed.stages(printed.console(), results.info)
+        printed.paths(printed.console(), [*printed.tables(folder), *drawn])
+
+
+def fit(
+    modality: ModalityName,
+    scheme: Annotated[str, typer.Option(help="A name that `list schemes` prints, or package.module:Class.")],
+    generator: Spec = None,
+    device: Device = "auto",
+    out: Annotated[Path | None, typer.Option(help="Codec file to write; default where `run` looks for it.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Train a scheme's codec for one generator and save it."""
+    began, medium = time.perf_counter(), find_modality(modality)
+    description = find_scheme(scheme)
+    source = load_generator(medium, generator, device)
+    path = out or default_codec_path(scheme, medium, source)
+    _check_writable(path)
+    with shown(Console(stderr=True), quiet=quiet), contextlib.redirect_stdout(io.StringIO() if quiet else sys.stderr):
+        codec = description.fit(medium, source, stream(seed, "fit", title(scheme)))
+        codec.save(path)
+    facts = {"codec": str(path), "bits": codec.bits, "seconds": round(time.perf_counter() - began, 1)}
+    if as_json:
+        _print_json(facts)
+    elif not quiet:
+        printed.console().print(f"wrote {path} ({codec.bits} bits, {facts['seconds']} s)", markup=False, soft_wrap=True)
+
+
+def list_(
+    kind: Annotated[str, typer.Argument(help=f"One of {', '.join(KINDS)}.")],
+    as_json: Json = False,
+) -> None:
+    """List what there is to choose from."""
+    if kind not in KINDS:
+        raise unknown("list", kind, KINDS)
+    entries = {"modalities": _modalities, "schemes": _schemes, "attacks": _attack_entries, "presets": _presets}[kind]()
+    if as_json:
+        _print_json(entries)
+    else:
+        printed.listing(printed.console(), kind, entries)
+
+
+def leaderboard(folder: Folder, as_json: Json = False) -> None:
+    """Compute the tables of a results folder again from its cells."""
+    from bench.leaderboard import write_tables
+
+    results = Results.load(folder)
+    written = write_tables(results)
+    if as_json:
+        _print_json(printed.summary(results.info, folder, []))
+    else:
+        printed.board(printed.console(), results.info, folder)
+        printed.paths(printed.console(), written)
+
+
+def figures(folder: Folder, as_json: Json = False) -> None:
+    """Draw the figures of a results folder again from its tables."""
+    read_info(folder)
+    drawn = _draw(folder)
+    if as_json:
+        _print_json([str(path) for path in drawn])
+    else:
+        printed.paths(printed.console(), drawn)
+
+
+def show(folder: Folder, as_json: Json = False) -> None:
+    """Print the leaderboard of a results folder, and how it was made."""
+    info = read_info(folder)
+    if as_json:
+        _print_json(printed.summary(info, folder, []) | {"run": info})
+    else:
+        printed.board(printed.console(), info, folder)
+        printed.facts(printed.console(), info)
+
+
+def _plan(preset: str, *, seed: int, users: int | None, items: int | None, device: str) -> Plan:
+    base = lookup("preset", preset, PRESETS)
+    many = base.users if users is None else users
+    plan = replace(
+        base,
+        users=many,
+        items=base.items if items is None else items,
+        registered=max(base.registered, many),
+        seed=seed,
+        device=device,
+    )
+    set_up(pick_device(device))
+    return plan
+
+
+def _check_writable(path: Path) -> None:
+    """Find out before the training, not after it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (path.parent / f".{path.name}.try").touch()
+        (path.parent / f".{path.name}.try").unlink()
+    except OSError as error:
+        raise UserError(f"codec {path}: expected to write there, found: {error.strerror}") from error
+
+
+def _draw(folder: Path) -> list[Path]:
+    from bench.figures import draw
+
+    return draw(folder)
+
+
+def _modalities() -> list[dict[str, Any]]:
+    from modalities import MODALITIES
+
+    made = {name: factory() for name, factory in MODALITIES.items()}
+    return [
+        {"name": name, "quality_metric": each.quality_metric, "paired_metric": each.paired_metric}
+        for name, each in made.items()
+    ]
+
+
+def _schemes() -> list[dict[str, Any]]:
+    from schemes import SCHEMES
+
+    return [{"name": name, "bits": scheme.bits, "repr": repr(scheme)} for name, scheme in SCHEMES.items()]
+
+
+def _attack_entries() -> list[dict[str, Any]]:
+    from attacks import families
+
+    # Regeneration needs a generator's autoencoder; to be listed it needs none.
+    listed = families(lambda images: images)
+    fields = ("name", "modality", "target", "strengths", "unit", "source")
+    return [
+        {field: getattr(family, field) for field in fields} | {"available": available(family)}
+        for family in listed.values()
+    ]
+
+
+def _presets() -> list[dict[str, Any]]:
+    return [asdict(plan) for plan in PRESETS.values()]
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(for_json(value), allow_nan=False) + "\n")

@@ -1,0 +1,67 @@
+"""Content hashes: what names a cached latent or a result cell."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.protocol import Codec, Generator
+
+
+def digest_of(parts: dict[str, Any]) -> str:
+    """SHA-256, hexadecimal, of a JSON-able description; the order of its keys does not matter."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def module_digest(module: nn.Module) -> str:
+    """SHA-256 of the names, types, shapes and bytes of a module's state."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        total.update(_bytes(tensor))
+    return total.hexdigest()
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return flat.view(dtype=torch.uint8).numpy().tobytes() if flat.numel() else b""
+
+
+def generator_digest(generator: Generator) -> str:
+    """Hash of a generator's name, its decoder, and every other module that it holds as an attribute."""
+    held = {name: value for name, value in vars(generator).items() if isinstance(value, nn.Module)}
+    modules = {name: module_digest(module) for name, module in (held | {"decoder": generator.decoder}).items()}
+    return digest_of({"name": generator.name, "modules": modules})
+
+
+def codec_digest(codec: Codec) -> str:
+    """Hash of what ``codec.save`` writes; safetensors leaves the order of its metadata open, so that is sorted."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "codec.safetensors"
+        codec.save(path)
+        raw = path.read_bytes()
+    length = int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8 : 8 + length])
+    return hashlib.sha256(json.dumps(header, sort_keys=True).encode() + raw[8 + length :]).hexdigest()
+
+
+def plain_repr(thing: object) -> str:
+    """``repr`` without the memory addresses of functions, which differ from process to process."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(thing))
+
+
+def source_digest(*things: object) -> str:
+    """Hash of the source files that define the classes of ``things``: edited code makes new cells."""
+    total = hashlib.sha256()
+    for thing in things:
+        path = inspect.getsourcefile(type(thing))
+        total.update(Path(path).read_bytes() if path and Path(path).is_file() else type(thing).__qualname__.encode())
+    return total.hexdigest()

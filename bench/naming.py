@@ -1,0 +1,25 @@
+"""How results name an attack: its class, and its first field as the strength."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+
+def attack_name(attack: object) -> str:
+    """Class name of an attack, such as ``GaussianNoise``."""
+    return type(attack).__name__
+
+
+def attack_strength(attack: object) -> float:
+    """First field of an attack as a number; NaN when it has none.
+
+    Raises:
+        ValueError: when the first field is no number.
+    """
+    if not dataclasses.is_dataclass(attack) or not (fields := dataclasses.fields(attack)):
+        return math.nan
+    value = getattr(attack, fields[0].name)
+    if not isinstance(value, int | float):
+        raise ValueError(f"{attack!r}: the first field is {type(value).__name__}, expected a number, the strength")
+    return float(value)

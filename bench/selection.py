@@ -1,0 +1,132 @@
+"""What the names on the command line stand for: the one place, with the commands, that knows every package."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.engine import move, pick_device
+from bench.presets import Plan, attacks_of, grid
+from bench.protocol import Attack, AttackFamily, Codec, ContentAttack, Generator, Modality, Scheme, UserError
+from bench.registry import is_outside, lookup, outside, unknown
+from bench.rng import stream
+
+
+def find_modality(name: str) -> Modality:
+    """The modality of that name, or one from outside."""
+    if is_outside(name):
+        found: Modality = outside("modality", name, Modality)
+        return found
+    from modalities import MODALITIES
+
+    return lookup("modality", name, MODALITIES)()
+
+
+def with_features(modality: Modality, name: str) -> Modality:
+    """The modality with the features of its quality metric replaced; never another set than the one asked for."""
+    if name == "default":
+        return modality
+    if name != "inception":
+        raise unknown("features", name, ("default", "inception"))
+    if not hasattr(modality, "with_features"):
+        raise UserError(f"features {name!r}: expected a modality that has them, found {modality.name!r}")
+    changed: Modality = modality.with_features(name)
+    return changed
+
+
+def load_generator(modality: Modality, spec: str | None, device: str) -> Generator:
+    """The embedded generator, or the one that ``spec`` names, on the device."""
+    made: Generator = move(modality.generator(spec), pick_device(device))
+    return made
+
+
+def title(scheme: str) -> str:
+    """What tables call a scheme: its name, or its class's."""
+    return scheme.rpartition(":")[2] if is_outside(scheme) else scheme
+
+
+def find_scheme(name: str) -> Scheme:
+    """The description of that name, or one from outside."""
+    if is_outside(name):
+        found: Scheme = outside("scheme", name, Scheme)
+        return found
+    from schemes import SCHEMES
+
+    return lookup("scheme", name, SCHEMES)
+
+
+def find_codecs(modality: Modality, generator: Generator, names: Sequence[str], plan: Plan) -> dict[str, Codec]:
+    """Codecs by name; without names, every scheme that has a codec for this generator."""
+    if names:
+        return {_stem(name): _codec(modality, generator, name, plan) for name in names}
+    from schemes import SCHEMES, find_codec
+
+    fitted = [name for name in SCHEMES if find_codec(name, modality.name, generator) is not None]
+    if not fitted:
+        raise UserError(f"no scheme has a codec for {generator.name!r}; run `python -m bench fit` first")
+    return {name: _codec(modality, generator, name, plan) for name in fitted}
+
+
+def _stem(name: str) -> str:
+    return Path(name).stem if name.endswith(".safetensors") else title(name)
+
+
+def _codec(modality: Modality, generator: Generator, name: str, plan: Plan) -> Codec:
+    """A codec from its file, or where ``fit`` left it. A scheme from outside is fitted here, each time."""
+    if is_outside(name):
+        return find_scheme(name).fit(modality, generator, stream(plan.seed, "fit", title(name)))
+    path = _codec_file(modality, generator, name)
+    from schemes import load_codec
+
+    codec: Codec = load_codec(path, modality, generator)
+    return codec
+
+
+def _codec_file(modality: Modality, generator: Generator, name: str) -> Path:
+    if name.endswith(".safetensors"):
+        if not Path(name).is_file():
+            raise UserError(f"codec {name}: expected a file, found none")
+        return Path(name)
+    from schemes import SCHEMES, find_codec
+
+    lookup("scheme", name, SCHEMES)
+    path: Path | None = find_codec(name, modality.name, generator)
+    if path is None:
+        raise UserError(
+            f"scheme {name!r}: expected a codec fitted to {generator.name!r}, found none; "
+            f"run `python -m bench fit --modality {modality.name} --scheme {name}` first"
+        )
+    return path
+
+
+def default_codec_path(scheme: str, modality: Modality, generator: Generator) -> Path:
+    """Where a new codec goes so that later runs find it."""
+    from schemes import codec_path
+
+    path: Path = codec_path(title(scheme), modality.name, generator)
+    return path
+
+
+def find_attacks(modality: Modality, generator: Generator, names: Sequence[str], plan: Plan) -> list[Attack]:
+    """Attacks by name at the plan's strengths; without names, all that the plan asks for."""
+    own = [name for name in names if not is_outside(name)]
+    found: list[Attack] = [outside("attack", name, ContentAttack) for name in names if is_outside(name)]
+    if not own and names:
+        return found
+    from attacks import families_for
+
+    families = families_for(modality.name, getattr(generator, "reconstruct", None))
+    for name in own:
+        family = lookup("attack", name, families)
+        if not available(family):
+            raise UserError(f"attack {name!r}: expected the module {family.requires!r}, found none; install it")
+        found += grid(family, full=plan.full_grid)
+    if names:
+        return found
+    return attacks_of(plan, {name: family for name, family in families.items() if available(family)})
+
+
+def available(family: AttackFamily) -> bool:
+    """Whether the optional module that an attack needs is installed."""
+    return family.requires is None or importlib.util.find_spec(family.requires) is not None

@@ -1,0 +1,129 @@
+"""One view of a module's *effective* weights, for modulations and model attacks alike.
+
+Covers Conv1d/2d/3d, ConvTranspose1d/2d/3d and Linear, plain or under either kind of weight normalisation
+(``torch.nn.utils.weight_norm`` and ``torch.nn.utils.parametrizations.weight_norm``). Scaling only ``weight_v`` or
+adding noise only to ``weight_g`` would be a no-op or a different attack and look like robustness; writing an effective
+weight W' as v := W', g := ‖W'‖ is exact and keeps every state-dict key.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+KINDS = (
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.ConvTranspose1d,
+    nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
+    nn.Linear,
+)
+
+
+def weighted_layers(module: nn.Module) -> dict[str, nn.Module]:
+    """Layers that hold an effective weight, by dotted name, in the module's order."""
+    return {name: layer for name, layer in module.named_modules() if isinstance(layer, KINDS)}
+
+
+def input_axis(layer: nn.Module) -> int:
+    """Axis of the effective weight that runs over input channels (per group)."""
+    return 0 if isinstance(layer, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d) else 1
+
+
+def input_channels(layer: nn.Module) -> int:
+    """Number of channels that enter ``layer``, over all groups."""
+    return int(layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels)  # type: ignore[arg-type]
+
+
+def effective_weight(layer: nn.Module) -> Tensor:
+    """The weight that the layer multiplies with, differentiable in its parameters."""
+    if hasattr(layer, "weight_g"):  # `layer.weight` is stale until the next forward pass
+        gain, direction = _parameters(layer)
+        return direction * (gain / _norm(direction, gain))
+    return layer.weight  # type: ignore[return-value]
+
+
+def set_effective_weight(layer: nn.Module, weight: Tensor) -> None:
+    """Write ``weight`` into the layer's own parameters, in place, keys unchanged.
+
+    Raises:
+        ValueError: when the shape differs from the layer's effective weight.
+    """
+    expected = tuple(effective_weight(layer).shape)
+    if tuple(weight.shape) != expected:
+        raise ValueError(f"weight of shape {tuple(weight.shape)}, expected {expected}")
+    with torch.no_grad():
+        for parameter, value in zip(_parameters(layer), _values(layer, weight), strict=True):
+            parameter.copy_(value)
+
+
+def effective_state(module: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Parameter names and values that make ``weights`` effective, for ``torch.func.functional_call``.
+
+    Args:
+        module: holds the layers.
+        weights: effective weight by layer name.
+    """
+    layers = dict(module.named_modules())
+    state: dict[str, Tensor] = {}
+    for name, weight in weights.items():
+        values = _values(layers[name], weight)
+        state.update(zip((f"{name}.{key}" for key in _keys(layers[name])), values, strict=True))
+    return state
+
+
+def other_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
+    """Parameters that are no part of an effective weight (biases, norm scales, embeddings), by dotted name."""
+    weights = {id(p) for layer in weighted_layers(module).values() for p in _parameters(layer)}
+    return {name: p for name, p in module.named_parameters() if id(p) not in weights}
+
+
+def detached_copy(module: nn.Module) -> nn.Module:
+    """Deep copy, also of layers under ``torch.nn.utils.weight_norm``.
+
+    Those keep their last computed weight as a plain attribute that is no graph leaf, which ``copy.deepcopy`` refuses.
+    """
+    computed = [layer.weight for layer in weighted_layers(module).values() if hasattr(layer, "weight_g")]
+    return copy.deepcopy(module, {id(weight): weight.detach().clone() for weight in computed})  # type: ignore[operator]
+
+
+def mapped_copy(module: nn.Module, change: Callable[[str, nn.Module, Tensor], Tensor | None]) -> nn.Module:
+    """Deep copy with every effective weight replaced by ``change(name, layer, weight)``; None keeps it."""
+    clone = detached_copy(module)
+    with torch.no_grad():
+        for name, layer in weighted_layers(clone).items():
+            weight = change(name, layer, effective_weight(layer).detach())
+            if weight is not None:
+                set_effective_weight(layer, weight)
+    return clone
+
+
+def _keys(layer: nn.Module) -> tuple[str, ...]:
+    if parametrize.is_parametrized(layer, "weight"):
+        return "parametrizations.weight.original0", "parametrizations.weight.original1"
+    return ("weight_g", "weight_v") if hasattr(layer, "weight_g") else ("weight",)
+
+
+def _parameters(layer: nn.Module) -> tuple[Tensor, ...]:
+    return tuple(layer.get_parameter(key) for key in _keys(layer))
+
+
+def _values(layer: nn.Module, weight: Tensor) -> tuple[Tensor, ...]:
+    if len(_keys(layer)) == 1:
+        return (weight,)
+    norm = _norm(weight, layer.get_parameter(_keys(layer)[0]))
+    # An all-zero slice (pruning makes them) has no direction, and 0/0 would be NaN: any direction at gain 0 is exact.
+    return norm, torch.where(norm == 0, torch.ones_like(weight), weight)
+
+
+def _norm(weight: Tensor, gain: Tensor) -> Tensor:
+    """Norm of ``weight`` over the axes along which ``gain`` does not vary, in the shape of ``gain``."""
+    axes = [axis for axis in range(weight.ndim) if gain.ndim == 0 or gain.shape[axis] == 1]
+    norm: Tensor = torch.linalg.vector_norm(weight, dim=axes, keepdim=True)
+    return norm.reshape(gain.shape)

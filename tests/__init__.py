@@ -1,0 +1,1 @@
+"""Tests of GenPrint: contract, golden, invariance, null."""
