@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 import torch
@@ -15,6 +14,7 @@ from bench.digest import digest_of, generator_digest
 from bench.engine import logger, report
 from bench.presets import Plan
 from bench.protocol import Generator, Modality
+from bench.results import replacing
 from bench.rng import stream
 
 CHUNK = 64
@@ -39,7 +39,9 @@ def cached_latents(modality: Modality, generator: Generator, plan: Plan) -> Tens
     except (SafetensorError, KeyError) as error:
         logger.warning("%s is not readable (%s); sampling again", path, error)
     latents = _sample(modality, generator, plan)
-    _write(latents, path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as partial:
+        save_file({"latents": latents.contiguous()}, partial)
     return latents
 
 
@@ -67,11 +69,3 @@ def _sample(modality: Modality, generator: Generator, plan: Plan) -> Tensor:
         report("latents", min(start + CHUNK, count), count)
     flat = torch.cat(parts)  # (users * items, ...)
     return flat.reshape(plan.users, plan.items, *flat.shape[1:])
-
-
-def _write(latents: Tensor, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        partial = Path(folder) / path.name
-        save_file({"latents": latents.contiguous()}, partial)
-        os.replace(partial, path)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -26,16 +26,22 @@ Target = Literal["none", "content", "model", "coalition"]
 
 
 class UserError(ValueError):
-    """Something the user gave does not work; the message is one line naming it, what was expected and what was found."""
+    """Something the user gave does not work; one line names it, what was expected and what was found."""
 
 
 @runtime_checkable
 class Generator(Protocol):
     """A generative model, split where the fingerprint goes."""
 
-    name: str
-    decoder: nn.Module
-    """The public decoder: frozen, in eval mode, never changed in place."""
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+        ...
+
+    @property
+    def decoder(self) -> nn.Module:
+        """The public decoder: frozen, in eval mode, never changed in place."""
+        ...
 
     def latents(self, prompts: Sequence[str], rng: torch.Generator) -> Tensor:
         """Sample one latent per prompt, (B, ...) float32; depends on the prompts and ``rng`` only."""
@@ -58,11 +64,20 @@ class Generator(Protocol):
 class Modality(Protocol):
     """What an item is, where real ones come from, and how fidelity is judged."""
 
-    name: str
-    quality_metric: str
-    """Column name of the Fréchet distance, naming its features: ``fd_mobilenetv2``."""
-    paired_metric: str
-    """The key of :meth:`paired` that heads the leaderboard: ``psnr``."""
+    @property
+    def name(self) -> str:
+        """``image``, ``audio`` or ``3d``."""
+        ...
+
+    @property
+    def quality_metric(self) -> str:
+        """Column name of the Fréchet distance, naming its features: ``fd_mobilenetv2``."""
+        ...
+
+    @property
+    def paired_metric(self) -> str:
+        """The key of :meth:`paired` that heads the leaderboard: ``psnr``; higher is better."""
+        ...
 
     def generator(self, spec: str | None) -> Generator:
         """The embedded generator (None), or one loaded from a hub id or a local folder."""
@@ -121,9 +136,15 @@ class Modality(Protocol):
 class Codec(Protocol):
     """A trained fingerprint: writes codes into decoders and reads soft bits from content."""
 
-    bits: int
-    removable: bool
-    """True when a user who holds the model can drop the stage that marks."""
+    @property
+    def bits(self) -> int:
+        """Fingerprint length."""
+        ...
+
+    @property
+    def removable(self) -> bool:
+        """True when a user who holds the model can drop the stage that marks."""
+        ...
 
     def modulate(self, decoder: nn.Module, fingerprint: Tensor) -> nn.Module:
         """A copy of ``decoder`` carrying ``fingerprint`` ((bits,), values in {0, 1}), with the same state-dict keys."""
@@ -137,17 +158,15 @@ class Codec(Protocol):
         """Write safetensors, atomically."""
         ...
 
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read what :meth:`save` wrote; ``UserError`` when it is not that."""
-        ...
-
 
 @runtime_checkable
 class Scheme(Protocol):
     """A description of a fingerprint; fitting returns a :class:`Codec`."""
 
-    bits: int
+    @property
+    def bits(self) -> int:
+        """Fingerprint length."""
+        ...
 
     def fit(self, modality: Modality, generator: Generator, rng: torch.Generator) -> Codec:
         """Train a codec for one generator."""
@@ -200,7 +219,11 @@ class CoalitionAttack(Protocol):
     """Merges the decoders of several users into one."""
 
     target: ClassVar[Target]  # "coalition"
-    users: int
+
+    @property
+    def users(self) -> int:
+        """How many decoders it merges."""
+        ...
 
     def __call__(self, decoders: Sequence[nn.Module], rng: torch.Generator) -> nn.Module:
         """The merged decoder."""

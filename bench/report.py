@@ -104,7 +104,8 @@ def _strongest(board: Sequence[Row], attacked: Sequence[Row], count: int = 3) ->
     for line in board:
         able = [each for each in attacked if each["scheme"] == line["scheme"] and each["within_bound"]]
         for each in sorted(able, key=lambda each: each["bit_accuracy"])[:count]:
-            name = f"{each['attack']} ({short(each['strength'])} {each['unit']})"
+            known = not math.isnan(each["strength"])
+            name = f"{each['attack']} ({short(each['strength'])} {each['unit']})" if known else each["attack"]
             rows.append([line["scheme"], name, short(each["bit_accuracy"]), short(each["identification"])])
     if not rows:
         return []

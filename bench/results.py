@@ -43,10 +43,12 @@ class Cell:
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A scratch path that becomes ``path`` when the block ends well, and vanishes when it does not."""
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:
-        partial = Path(folder) / path.name
+    partial = path.with_name(f".{path.name}.part")  # the name of what a killed process left, so it does not pile up
+    try:
         yield partial
         os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def write_json(value: object, path: Path) -> None:

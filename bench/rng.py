@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+from collections.abc import Iterator
 
 import torch
 
@@ -32,3 +34,14 @@ def child(rng: torch.Generator, *what: object) -> torch.Generator:
     """Derive a named stream from ``rng`` by one draw, so that each consumer owns its own sequence."""
     seed = int(torch.randint(2**62, (1,), generator=rng, device=rng.device))
     return stream(seed, *what)
+
+
+@contextlib.contextmanager
+def fenced(seed: int) -> Iterator[None]:
+    """Seed torch's global CPU generator inside the context only.
+
+    Layers draw their initial weights from it and take no generator; outside, its state is as it was.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield

@@ -115,7 +115,9 @@ class Loop:
             writer.writerow([step, *(f"{value:.5g}" for value in row.values())])
         left = (self.schedule.steps - step) * seconds / 60
         shown = " ".join(f"{key} {value:.4g}" for key, value in row.items())
-        print(f"{self.name} {step}/{self.schedule.steps} {shown} ({seconds:.2f} s/step, {left:.0f} min left)", flush=True)
+        print(
+            f"{self.name} {step}/{self.schedule.steps} {shown} ({seconds:.2f} s/step, {left:.0f} min left)", flush=True
+        )
 
     def _save(self, path: Path, step: int, averaged: nn.Module, optimiser: torch.optim.Optimizer) -> None:
         partial = path.with_suffix(".part")

@@ -16,11 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from torch import Tensor
 
 from bench.calibration import threshold
 from bench.codebook import coalition_members, code_book, user_codes
-from bench.engine import Engine, join, pick_device, spans
 from bench.latents import cached_latents
 from bench.presets import Plan
 from bench.printed import read_csv
@@ -275,29 +273,3 @@ def test_absurd_plans_are_refused(change: dict[str, Any], message: str) -> None:
 
 def test_a_plan_survives_json() -> None:
     assert Plan.from_dict(dataclasses.asdict(dataclasses.replace(PLAN, only=("a", "b")))).only == ("a", "b")
-
-
-@pytest.mark.parametrize("size", [1, 3, 4, 100])
-def test_spans_cover_every_chunk_once_and_mix_no_shapes(size: int) -> None:
-    chunks = [torch.zeros(2, 3), torch.zeros(1, 3), torch.zeros(4, 5), torch.zeros(1, 5), torch.zeros(1, 5)]
-    found = list(spans(size, chunks))
-    assert [index for span in found for index in range(len(chunks))[span]] == list(range(5))
-    for span in found:
-        assert len({chunk.shape[1] for chunk in chunks[span]}) == 1
-        assert len(join(chunks[span])) <= size or len(chunks[span]) == 1
-
-
-def test_engine_handles_lists_of_meshes() -> None:
-    """Content without tensors: joined by chaining, observed by the modality, in order."""
-
-    class Lists(Toy):
-        def features(self, content: Any) -> Tensor:
-            return torch.tensor([[float(each)] for each in content])
-
-    engine = Engine(Lists(), ToyGenerator(), pick_device("cpu"), batch=3)
-    assert engine.features([["1", "2"], ["3"], ["4"]]).flatten().tolist() == [1, 2, 3, 4]
-
-
-def test_an_unknown_device_is_named() -> None:
-    with pytest.raises(UserError, match="device 'warp': expected auto, cpu or"):
-        pick_device("warp")

@@ -18,7 +18,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.rng import stream
+from bench.rng import fenced, stream
 from modalities.image import data
 from modalities.image.perceptual import lpips
 from modalities.training import Loop, Schedule
@@ -91,8 +91,7 @@ def train(seed: int, device: torch.device) -> AutoencoderKL:
     """
     images = data.training_images(("fit", "prompts"))
     code = BlockCode.fit(images)
-    with torch.random.fork_rng(devices=[]):  # layers initialise from the global generator
-        torch.random.default_generator.manual_seed(seed)
+    with fenced(seed):
         model = build().to(device, memory_format=torch.channels_last)
     perceptual = lpips("vgg").to(device, memory_format=torch.channels_last)
 

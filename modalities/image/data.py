@@ -196,17 +196,24 @@ def reference_images() -> tuple[Tensor, list[str]]:
     """
     names = {(c.code, style): c.caption(style) for c in concepts() if c.split == "reference" for style in STYLES}
     with zipfile.ZipFile(SHIPPED / "images.zip") as archive:
-        pictures = [
-            np.asarray(Pillow.open(io.BytesIO(archive.read(f"{style}/{code}.webp"))).convert("RGB"))
-            for code, style in names
-        ]
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous(), list(names.values())
+        return _stack(archive, [f"{style}/{code}.webp" for code, style in names]), list(names.values())
+
+
+@lru_cache(maxsize=1)
+def public_images() -> Tensor:
+    """Shipped images (N, 3, 64, 64) uint8 of learned concepts: what an attacker calls clean public content."""
+    with zipfile.ZipFile(SHIPPED / "public.zip") as archive:
+        return _stack(archive, archive.namelist())
+
+
+def _stack(archive: zipfile.ZipFile, names: list[str]) -> Tensor:
+    pictures = [np.asarray(Pillow.open(io.BytesIO(archive.read(name))).convert("RGB")) for name in names]
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
 
 
 def ship() -> None:
-    """Write what the repository carries: the concept table and the reference images (lossless WebP)."""
-    images, codes, styles = full_set()
-    known = set(codes)
+    """Write what the repository carries: the concept table, reference and public images (lossless WebP)."""
+    known = set(full_set()[1])
     chosen = [concept for concept in _read_names() if concept.code in known]
     SHIPPED.mkdir(parents=True, exist_ok=True)
     with (SHIPPED / "concepts.csv").open("w", encoding="utf-8", newline="") as file:
@@ -214,9 +221,16 @@ def ship() -> None:
         writer.writerow(["code", "label", "tags", "split"])
         writer.writerows([c.code, c.label, "|".join(c.tags), c.split] for c in chosen)
     held_out = {concept.code for concept in chosen if concept.split == "reference"}
-    with zipfile.ZipFile(SHIPPED / "images.zip", "w", zipfile.ZIP_STORED) as archive:
+    learned = [concept.code for concept in chosen if concept.split == "fit"]
+    _zip(SHIPPED / "images.zip", held_out)
+    _zip(SHIPPED / "public.zip", set(learned[:: len(learned) // 64]))
+
+
+def _zip(path: Path, wanted: set[str]) -> None:
+    images, codes, styles = full_set()
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for image, code, style in zip(images, codes, styles, strict=True):
-            if code in held_out:
+            if code in wanted:
                 buffer = io.BytesIO()
                 picture = Pillow.fromarray(image.permute(1, 2, 0).numpy())
                 picture.save(buffer, "WEBP", lossless=True, quality=100, method=6)

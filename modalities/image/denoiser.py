@@ -9,32 +9,33 @@ from __future__ import annotations
 
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from bench.rng import stream
+from bench.rng import fenced, stream
 from modalities.image import data, text
 from modalities.image.autoencoder import CHANNELS, BlockCode, scaling_factor
 from modalities.training import Loop, Schedule
 
-SCHEDULE = Schedule(steps=9000, batch=64, rate=1.5e-3, warmup=200, ema=0.9985, weight_decay=1e-2)
+SCHEDULE = Schedule(steps=4000, batch=64, rate=1.5e-3, warmup=100, ema=0.998, weight_decay=1e-2)
 EMPTY_PROMPTS = 0.1
 VARIANTS = 3
 
 
 def build() -> UNet2DConditionModel:
-    """The untrained denoiser, 7 M parameters."""
+    """The untrained denoiser; attention only at 8×8, since a 4×4 map of an emoji has little to attend to."""
     return UNet2DConditionModel(
         sample_size=data.SIZE // 8,
         in_channels=CHANNELS,
         out_channels=CHANNELS,
-        block_out_channels=(128, 224),
-        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        block_out_channels=(96, 176),
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
         layers_per_block=1,
         cross_attention_dim=text.WIDTH,
-        attention_head_dim=4,
+        attention_head_dim=2,  # diffusers reads this as the number of heads
         norm_num_groups=16,
     )
 
@@ -58,9 +59,10 @@ def train(seed: int, device: torch.device, tokenizer: CLIPTokenizer, encoder: CL
     latents, words = _latents(), _words(seed, tokenizer, encoder)
     latents, words = latents.to(device), words.to(device)
     schedule = noise_schedule()
-    with torch.random.fork_rng(devices=[]):  # layers initialise from the global generator
-        torch.random.default_generator.manual_seed(seed)
+    with fenced(seed):
         model = build().to(device, memory_format=torch.channels_last)
+    if device.type == "cpu":
+        model.set_attn_processor(AttnProcessor())  # the fused kernel's backward is slow for 64 tokens
 
     def terms(unet: nn.Module, rows: Tensor, rng: torch.Generator) -> Tensor:
         """Squared error (B,) of the predicted velocity at random times."""

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bench.protocol import UserError
 from modalities.packages import cache_folder
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -106,6 +107,39 @@ class MobileNetV2Features(nn.Module):
         x = F.interpolate(x, (self.size, self.size), mode="bicubic", antialias=True)
         x = ((x - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         return self.features(x).mean((2, 3))  # (B, 1280)
+
+
+class InceptionFeatures(nn.Module):
+    """Canonical FID features (2048-d pool3) through torchmetrics and torch-fidelity.
+
+    Heusel et al., "GANs Trained by a Two Time-Scale Update Rule", NeurIPS 2017, arXiv:1706.08500.
+
+    Raises:
+        UserError: when torch-fidelity or its weights are not available.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        try:
+            from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+            self.network = FeatureExtractorInceptionV3("inception", ["2048"])
+        except ImportError as error:
+            raise UserError("features inception: install torch-fidelity (`uv pip install torch-fidelity`)") from error
+        except OSError as error:
+            raise UserError(f"features inception: its weights cannot be downloaded ({error})") from error
+        self.requires_grad_(False).eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features (B, 2048) of images (B, 3, H, W) in [0, 1]."""
+        features: Tensor = self.network((x * 255).round().to(torch.uint8))[0]
+        return features
+
+
+@lru_cache(maxsize=1)
+def inception() -> InceptionFeatures:
+    """The shared Inception network; see :class:`InceptionFeatures`."""
+    return InceptionFeatures()
 
 
 @lru_cache(maxsize=4)

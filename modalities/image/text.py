@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from bench.rng import stream
+from bench.rng import fenced, stream
 from modalities.image import data
 from modalities.image.perceptual import mobilenet
 from modalities.training import Loop, Schedule
@@ -113,8 +113,7 @@ def train(seed: int, device: torch.device, folder: Path) -> tuple[CLIPTokenizer,
     with torch.no_grad():
         features = torch.cat([mobilenet()(part / 255) for part in images[kept].split(128)])
     features = ((features - features.mean(0)) / (features.std(0) + 1e-3)).to(device)
-    with torch.random.fork_rng(devices=[]):  # layers initialise from the global generator
-        torch.random.default_generator.manual_seed(seed)
+    with fenced(seed):
         model = _Aligned(build(tokenizer), features.shape[1]).to(device)
 
     def loss(step: int) -> dict[str, Tensor]:

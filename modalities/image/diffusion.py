@@ -1,0 +1,189 @@
+"""Any diffusers text-to-image pipeline with a variational autoencoder as a GenPrint generator.
+
+The embedded generator is a folder in the same format and goes through the same code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench.protocol import UserError
+from bench.rng import child
+from modalities.image import data
+
+EMBEDDED = Path(__file__).parent / "weights" / "emoji64"
+
+
+@dataclass(frozen=True)
+class DiffusionGenerator:
+    """Text to image through a diffusers pipeline; the fingerprint sits in ``vae.decoder``.
+
+    Rombach et al., arXiv:2112.10752, for the split of latent diffusion and decoder.
+
+    Attributes:
+        name: hub id or folder name.
+        pipeline: a loaded pipeline with ``vae``.
+        networks: all its networks by name; they determine the latents, so cached latents are named by them.
+        steps: solver steps.
+        guidance: classifier-free guidance scale.
+        batch: prompts sampled at a time.
+    """
+
+    name: str
+    pipeline: Any = field(repr=False)
+    networks: nn.ModuleDict = field(repr=False, default_factory=nn.ModuleDict)
+    steps: int = 20
+    guidance: float = 3.0
+    batch: int = 32
+
+    @property
+    def decoder(self) -> nn.Module:
+        """The public decoder."""
+        decoder: nn.Module = self.pipeline.vae.decoder
+        return decoder
+
+    @property
+    def device(self) -> torch.device:
+        """Where the decoder's weights are."""
+        return next(self.decoder.parameters()).device
+
+    @torch.no_grad()
+    def latents(self, prompts: Sequence[str], rng: torch.Generator) -> Tensor:
+        """Sample one latent per prompt with the pipeline's own solver, (B, C, h, w) float32 on the CPU."""
+        parts = []
+        for start in range(0, len(prompts), self.batch):
+            part = list(prompts[start : start + self.batch])
+            seeds = [child(rng, "latent", start + i) for i in range(len(part))]  # an item's noise is its own
+            parts.append(
+                self.pipeline(
+                    part,
+                    num_inference_steps=self.steps,
+                    guidance_scale=self.guidance,
+                    generator=seeds,
+                    output_type="latent",
+                ).images
+            )
+        return torch.cat(parts).float().cpu()
+
+    def decode(self, decoder: nn.Module, latents: Tensor) -> Tensor:
+        """Images (B, 3, H, W), nominally in [0, 1], from scaled latents; differentiable."""
+        vae = self.pipeline.vae
+        first = next(decoder.parameters())
+        z = latents.to(first.device, first.dtype) / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
+        if getattr(vae, "post_quant_conv", None) is not None:
+            z = vae.post_quant_conv(z)
+        return decoder(z.contiguous(memory_format=torch.channels_last)).float() / 2 + 0.5
+
+    @torch.no_grad()
+    def encode(self, x: Tensor, rng: torch.Generator | None = None) -> Tensor:
+        """Scaled latents of images (B, 3, H, W) in [0, 1]: posterior mean, or a sample when ``rng`` is given."""
+        vae, parts = self.pipeline.vae, []
+        for part in x.split(self.batch):
+            posterior = vae.encode((part * 2 - 1).to(self.device, vae.dtype)).latent_dist
+            noise = (
+                torch.zeros(posterior.mean.shape) if rng is None else torch.randn(posterior.mean.shape, generator=rng)
+            )
+            parts.append(posterior.mean + posterior.std * noise.to(posterior.mean))
+        z = torch.cat(parts).float().cpu()
+        return (z - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
+
+    def training_latents(self, n: int, rng: torch.Generator) -> Tensor:
+        """Posterior samples of ``n`` training images (as WOUAF trains), none of them behind a benchmark prompt."""
+        images = data.training_images(("fit",))
+        rows = torch.randint(len(images), (n,), generator=rng)
+        return self.encode(self._sized(images[rows].float() / 255), rng)
+
+    def public_pairs(self, n: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Latents and images of ``n`` shipped public images, as an attacker with the public encoder has them."""
+        images = data.public_images()
+        x = self._sized(images[torch.randperm(len(images), generator=rng)[:n]].float() / 255)
+        return self.encode(x), x
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Encode and decode with the public autoencoder, [0, 1] in and out: the regeneration attack."""
+        with torch.inference_mode():
+            fitted = self._sized(x)
+            restored = torch.cat([self.decode(self.decoder, z) for z in self.encode(fitted).split(self.batch)])
+            return F.interpolate(restored.clamp(0, 1).cpu(), x.shape[2:], mode="bilinear", antialias=True)
+
+    def _sized(self, x: Tensor) -> Tensor:
+        vae = self.pipeline.vae
+        scale = 2 ** (len(vae.config.block_out_channels) - 1)
+        size = int(self.pipeline.unet.config.sample_size) * scale if hasattr(self.pipeline, "unet") else x.shape[-1]
+        if x.shape[-1] == size:
+            return x
+        return F.interpolate(x, (size, size), mode="bicubic", antialias=True).clamp(0, 1)
+
+
+def load(spec: str | None, device: torch.device) -> DiffusionGenerator:
+    """Load a pipeline from a local folder or a hub id; None is the embedded one.
+
+    Raises:
+        UserError: when the folder is missing, holds pickles, lacks a decoder, or is damaged.
+    """
+    local = EMBEDDED if spec is None else Path(spec)
+    if spec is None and not local.is_dir():
+        raise UserError(
+            f"embedded generator: expected {local.name}/ in the installation; run `make embedded MODALITY=image`"
+        )
+    if spec is None or local.exists() or spec.startswith((".", "/")) or spec.count("/") != 1:
+        _check_folder(local)
+    source = str(local) if local.is_dir() else str(spec)
+    try:
+        with _quiet():
+            pipeline = DiffusionPipeline.from_pretrained(source, use_safetensors=True, local_files_only=local.is_dir())
+    except Exception as error:  # noqa: BLE001 - diffusers, safetensors and json each raise their own types
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        hint = "" if local.is_dir() else "; offline, pass a local folder"
+        raise UserError(f"generator {source}: cannot be loaded: {first}{hint}") from error
+    if getattr(getattr(pipeline, "vae", None), "decoder", None) is None:
+        raise UserError(f"generator {source}: expected a pipeline with vae.decoder, found {type(pipeline).__name__}")
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.to(device, torch.float32)  # half precision is slow on CPUs, and codecs are bound to exact weights
+    networks = nn.ModuleDict({name: part for name, part in pipeline.components.items() if isinstance(part, nn.Module)})
+    networks.eval().requires_grad_(False)
+    pipeline.vae.to(memory_format=torch.channels_last)
+    return DiffusionGenerator(local.resolve().name if local.is_dir() else source, pipeline, networks)
+
+
+def _check_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise UserError(f"generator {folder}: expected a diffusers pipeline folder, found no such folder")
+    index = folder / "model_index.json"
+    if not index.is_file():
+        raise UserError(f"generator {folder}: expected model_index.json in it, found none")
+    try:
+        parts = json.loads(index.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"generator {folder}: model_index.json is not JSON ({error})") from error
+    if "vae" not in parts:
+        raise UserError(f"generator {folder}: expected a vae in model_index.json, found {sorted(parts)}")
+    if not any((folder / "vae").glob("*.safetensors")):
+        pickles = [path.name for path in (folder / "vae").glob("*") if path.suffix in {".bin", ".pt", ".pth", ".ckpt"}]
+        found = f"the pickle {pickles[0]}, which is refused" if pickles else "no weights"
+        raise UserError(f"generator {folder}: expected safetensors in vae/, found {found}")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Loading bars off, since the command line shows its own progress."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        diffusers_logging.enable_progress_bar()
+        transformers_logging.enable_progress_bar()

@@ -1,0 +1,123 @@
+"""Amplitude modulation: a code-dependent gain on every input channel.
+
+Kim et al., "WOUAF: Weight Modulation for User Attribution and Fingerprinting in Text-to-Image Diffusion Models",
+CVPR 2024, arXiv:2306.04744, sec. 3: W'[o, i] = s[i] · W[o, i] with s = A(M(code)).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from bench.protocol import UserError
+from bench.weights import effective_weight, input_axis, input_channels, weighted_layers
+
+# WOUAF modulates both convolutions of each resnet block and the attention's queries, keys and values.
+RESNET = re.compile(r"resnets\.\d+\.conv[12]$")
+ATTENTION = re.compile(r"(to_[qkv]|query|key|value)$")
+
+
+@dataclass(frozen=True)
+class Amplitude:
+    """Gain of input channels, s = 1 + A(M(code)).
+
+    Attributes:
+        depth: standard deviation over codes of the gains at the start, dimensionless. WOUAF's equalised layers start
+            at about 0.45 and destroy the image first.
+        hidden: width of the two-layer mapping network M; 0 makes s linear in the ±1 code, which trains sooner.
+        attention: whether queries, keys and values are modulated too (WOUAF-all) or convolutions only (WOUAF-conv).
+    """
+
+    depth: float = 0.3
+    hidden: int = 0
+    attention: bool = True
+
+    def layers(self, decoder: nn.Module) -> dict[str, int]:
+        """Names of the modulated layers with their input channels.
+
+        A decoder without resnet blocks is modulated in every layer but its first and last.
+        """
+        every = weighted_layers(decoder)
+        named = {n for n in every if RESNET.search(n) or (self.attention and ATTENTION.search(n))}
+        if not any(RESNET.search(name) for name in named):
+            named = set(list(every)[1:-1])
+        return {name: input_channels(layer) for name, layer in every.items() if name in named}
+
+    def bind(self, decoder: nn.Module, bits: int, rng: torch.Generator) -> GainMap:
+        """Fresh gain map for ``decoder``."""
+        layers = self.layers(decoder)
+        if not layers:
+            raise UserError(
+                f"decoder {type(decoder).__name__}: expected convolutions or linear layers to modulate, found none"
+            )
+        return GainMap(layers, bits, self, rng)
+
+
+class GainMap(nn.Module):
+    """Trained map from codes to the gains of all modulated layers."""
+
+    def __init__(self, layers: dict[str, int], bits: int, spec: Amplitude, rng: torch.Generator) -> None:
+        super().__init__()
+        self.layers = layers
+        width = spec.hidden or bits
+        self.mapping = nn.Sequential()
+        if spec.hidden:
+            for size in (bits, width):
+                self.mapping.extend([nn.Linear(size, width), nn.LeakyReLU(0.2)])
+        self.affine = nn.Linear(width, sum(layers.values()))
+        with torch.no_grad():
+            for layer in (m for m in self.modules() if isinstance(m, nn.Linear)):
+                layer.weight.copy_(torch.randn(layer.weight.shape, generator=rng) / layer.in_features**0.5)
+                layer.bias.zero_()
+            self.affine.weight.mul_(spec.depth)
+
+    def gains(self, codes: Tensor) -> dict[str, Tensor]:
+        """Gains by layer name, each (B, channels), of ±1 codes (B, bits)."""
+        values: Tensor = 1 + self.affine(self.mapping(codes))
+        return dict(zip(self.layers, values.split(list(self.layers.values()), dim=1), strict=True))
+
+    def weights(self, decoder: nn.Module, code: Tensor) -> dict[str, Tensor]:
+        """Effective weights under one code; see :class:`schemes.modulations.contract.Modulator`."""
+        gains = self.gains(code[None])
+        layers = {name: decoder.get_submodule(name) for name in self.layers}
+        return {name: scale_inputs(layer, effective_weight(layer), gains[name][0]) for name, layer in layers.items()}
+
+    @contextlib.contextmanager
+    def applied(self, decoder: nn.Module, codes: Tensor) -> Iterator[None]:
+        """Scale the inputs of each layer instead of its weight: the same product, batched over codes."""
+        gains = self.gains(codes)
+        handles = [
+            decoder.get_submodule(name).register_forward_pre_hook(_scaler(decoder.get_submodule(name), gain))
+            for name, gain in gains.items()
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def scale_inputs(layer: nn.Module, weight: Tensor, gain: Tensor) -> Tensor:
+    """Effective weight with each input channel multiplied by its gain (channels,), groups included."""
+    axis, groups = input_axis(layer), int(getattr(layer, "groups", 1))
+    if axis == 0 or groups == 1:
+        shape = [1] * weight.ndim
+        shape[axis] = -1
+        return weight * gain.view(shape)
+    per_group = gain.view(groups, 1, -1, *[1] * (weight.ndim - 2))  # (groups, 1, in/groups, 1, ...)
+    return (weight.view(groups, -1, *weight.shape[1:]) * per_group).view_as(weight)
+
+
+def _scaler(layer: nn.Module, gain: Tensor) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:
+    def scale(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        x = inputs[0]
+        last = isinstance(layer, nn.Linear)  # linear layers keep their channels last
+        shape = [len(gain), *[1] * (x.ndim - 2), -1] if last else [len(gain), -1, *[1] * (x.ndim - 2)]
+        return (x * gain.to(x.dtype).view(shape), *inputs[1:])
+
+    return scale

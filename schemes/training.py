@@ -1,0 +1,147 @@
+"""The training loop of weight-modulation fingerprints: bits first, quality second."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench.protocol import Generator, Modality
+from bench.rng import child
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How modulator and reader are trained together, the base decoder frozen.
+
+    The quality weight stays weak until the running bit accuracy passes ``start_quality``, and then moves by a small
+    factor per step: up while the accuracy is at ``hold_bits`` or the fidelity is short of its target, down while the
+    bits suffer. With the full weight from the first step the bits never start.
+
+    Attributes:
+        steps: optimiser steps.
+        batch: items per step, each with its own random code.
+        rate: learning rate of the reader.
+        modulator_rate: learning rate of the modulator.
+        augment: whether the reader sees distorted content.
+        start_quality: running bit accuracy at which the quality term wakes up.
+        hold_bits: running bit accuracy that the controller defends afterwards.
+        psnr_db: fidelity to the original decoder's output at which the weight stops growing.
+        pool: training latents drawn once.
+    """
+
+    steps: int = 4000
+    batch: int = 16
+    rate: float = 1.5e-3
+    modulator_rate: float = 3e-3
+    augment: bool = False
+    start_quality: float = 0.85
+    hold_bits: float = 0.98
+    psnr_db: float = 33.0
+    pool: int = 4096
+
+
+@dataclass
+class Progress:
+    """Running averages that steer the loop, and the log it leaves."""
+
+    accuracy: float = 0.5
+    psnr_db: float = 0.0
+    weight: float = 0.05
+    awake: bool = False
+    log: list[dict[str, float]] = field(default_factory=list)
+
+    def update(self, recipe: Recipe, accuracy: float, psnr_db: float) -> None:
+        """Follow one step's measurements and move the quality weight."""
+        self.accuracy += 0.02 * (accuracy - self.accuracy)
+        self.psnr_db = psnr_db if self.psnr_db == 0 else self.psnr_db + 0.02 * (psnr_db - self.psnr_db)
+        self.awake = self.awake or self.accuracy > recipe.start_quality
+        if self.awake and self.accuracy > recipe.hold_bits and self.psnr_db < recipe.psnr_db:
+            self.weight = min(self.weight * 1.01, 10.0)
+        elif self.awake and self.accuracy < recipe.start_quality:
+            self.weight = max(self.weight / 1.01, 0.05)
+        elif self.awake and self.psnr_db < recipe.psnr_db - 3:
+            self.weight = min(self.weight * 1.004, 10.0)
+
+
+def train(
+    modality: Modality, generator: Generator, modulator: Any, reader: nn.Module, recipe: Recipe, rng: torch.Generator
+) -> Progress:
+    """Train ``modulator`` and ``reader`` in place for ``generator``.
+
+    Returns:
+        The log: running bit accuracy, PSNR to the original output and quality weight, every 100 steps.
+    """
+    device = next(generator.decoder.parameters()).device
+    latents = generator.training_latents(recipe.pool, child(rng, "latents"))
+    originals = _originals(modality, generator, latents)
+    optimiser = torch.optim.AdamW(
+        [
+            {"params": list(reader.parameters()), "lr": recipe.rate},
+            {"params": list(modulator.parameters()), "lr": recipe.modulator_rate, "weight_decay": 0.0},
+        ],
+        betas=(0.9, 0.99),
+        fused=True,
+    )
+    peaks = [group["lr"] for group in optimiser.param_groups]
+    bits, progress, began = _bits(reader), Progress(), time.monotonic()
+    reader.train()
+    for step in range(recipe.steps):
+        for group, peak in zip(optimiser.param_groups, peaks, strict=True):
+            group["lr"] = peak * _factor(step, recipe.steps)
+        rows = torch.randint(len(latents), (recipe.batch,), generator=rng)
+        codes = (torch.randint(2, (recipe.batch, bits), generator=rng) * 2.0 - 1).to(device)
+        with torch.autocast(device.type, torch.bfloat16):
+            with modulator.applied(generator.decoder, codes):
+                marked = modality.soft_release(generator.decode(generator.decoder, latents[rows].to(device)))
+            soft = reader(modality.augment(marked, rng) if recipe.augment else marked)
+            original = originals[rows].to(device).float()
+            apart = modality.perceptual_loss(original, marked).mean()
+        error = F.mse_loss(marked, original)
+        bit_loss = F.binary_cross_entropy_with_logits(soft, (codes > 0).float())
+        loss = bit_loss + progress.weight * (20 * error + apart)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_([*reader.parameters(), *modulator.parameters()], 1.0)
+        optimiser.step()
+        accuracy = float(((soft > 0) == (codes > 0)).float().mean())
+        progress.update(recipe, accuracy, -10 * math.log10(max(error.item(), 1e-9)))
+        if (step + 1) % 100 == 0:
+            _report(progress, step + 1, recipe.steps, time.monotonic() - began)
+    reader.eval()
+    return progress
+
+
+@torch.no_grad()
+def _originals(modality: Modality, generator: Generator, latents: Tensor) -> Tensor:
+    """What the public decoder makes of each latent, once: half precision resolves an 8-bit step eight times."""
+    parts = [modality.soft_release(generator.decode(generator.decoder, z)).half().cpu() for z in latents.split(32)]
+    return torch.cat(parts)
+
+
+def _bits(reader: nn.Module) -> int:
+    return int([m for m in reader.modules() if isinstance(m, nn.Linear)][-1].out_features)
+
+
+def _factor(step: int, steps: int) -> float:
+    """Warm-up over 100 steps, flat, then cosine over the last 60 %."""
+    if step < 100:
+        return (step + 1) / 100
+    tail = max(0.0, (step / steps - 0.4) / 0.6)
+    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * tail))
+
+
+def _report(progress: Progress, step: int, steps: int, seconds: float) -> None:
+    row = {"step": step, "bit_accuracy": progress.accuracy, "psnr_db": progress.psnr_db, "weight": progress.weight}
+    progress.log.append(row | {"seconds": seconds})
+    left = (steps - step) * seconds / step / 60
+    print(
+        f"fit {step}/{steps} bit accuracy {progress.accuracy:.4f} PSNR {progress.psnr_db:.1f} dB "
+        f"quality weight {progress.weight:.3g} ({left:.1f} min left)",
+        flush=True,
+    )
