@@ -148,7 +148,7 @@ class FineTune:
         for _ in range(self.steps):
             chosen = torch.randint(len(attacker.latents), (self.batch,), generator=rng, device=rng.device)
             optimiser.zero_grad(set_to_none=True)
-            _loss(tuned, attacker, chosen.to(attacker.latents.device)).backward()  # type: ignore[no-untyped-call]
+            _loss(tuned, attacker, chosen.to(attacker.latents.device)).backward()
             optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         for name, parameter in tuned.named_parameters():
@@ -198,7 +198,7 @@ FAMILIES = (
         modality="any",
         target="model",
         make=lambda s: FineTune(int(s)),
-        strengths=(10, 30, 100, 300, 1000),
+        strengths=(10, 30, 100),
         quick=0,
         unit="steps",
         source="Stable Signature, arXiv:2303.15435; Hu et al. 2024, arXiv:2405.07145",

@@ -38,7 +38,9 @@ from bench.selection import (
 KINDS = ("modalities", "schemes", "attacks", "presets")
 
 ModalityName = Annotated[str, typer.Option(help="A name that `list modalities` prints, or package.module:Class.")]
-Spec = Annotated[str | None, typer.Option(help="Hub id or local folder; without it, the embedded generator.")]
+Spec = Annotated[
+    str | None, typer.Option(help="Hub id, local folder or package.module:Class; default the embedded generator.")
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, ...; auto takes CUDA when there is one.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value on stdout; messages go to stderr.")]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -12,6 +9,7 @@ from torch import Tensor
 
 from bench.digest import digest_of, generator_digest
 from bench.engine import logger, report
+from bench.folders import cache_folder
 from bench.presets import Plan
 from bench.protocol import Generator, Modality
 from bench.results import replacing
@@ -19,11 +17,6 @@ from bench.rng import stream
 
 CHUNK = 64
 """Prompts per call of the sampler. Not the plan's batch: the draws depend on it."""
-
-
-def cache_folder() -> Path:
-    """Folder of everything that can be made again: ``$GENPRINT_CACHE`` or ``.cache/genprint`` here."""
-    return Path(os.environ.get("GENPRINT_CACHE", ".cache/genprint"))
 
 
 def cached_latents(modality: Modality, generator: Generator, plan: Plan) -> Tensor:

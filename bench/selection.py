@@ -36,9 +36,13 @@ def with_features(modality: Modality, name: str) -> Modality:
 
 
 def load_generator(modality: Modality, spec: str | None, device: str) -> Generator:
-    """The embedded generator, or the one that ``spec`` names, on the device."""
-    made: Generator = move(modality.generator(spec), pick_device(device))
-    return made
+    """The embedded generator, one from outside, or one that the modality loads, on the device."""
+    if spec is not None and is_outside(spec) and not Path(spec).exists():
+        made: Generator = outside("generator", spec, Generator)
+    else:
+        made = modality.generator(spec)
+    moved: Generator = move(made, pick_device(device))
+    return moved
 
 
 def title(scheme: str) -> str:

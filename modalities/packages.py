@@ -12,10 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-
-def cache_folder() -> Path:
-    """Folder for data and latents that can be rebuilt: ``$GENPRINT_CACHE`` or ``.cache/genprint`` here."""
-    return Path(os.environ.get("GENPRINT_CACHE", ".cache/genprint"))
+from bench.folders import cache_folder
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from modalities.packages import cache_folder
+from bench.folders import cache_folder
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Loop:
             group["lr"] = self.schedule.rate * self.schedule.factor(step)
         terms = self.loss(step)
         optimiser.zero_grad(set_to_none=True)
-        terms["loss"].backward()  # type: ignore[no-untyped-call]
+        terms["loss"].backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), self.schedule.clip)
         optimiser.step()
         keep = min(self.schedule.ema, (1 + step) / (10 + step))

@@ -22,11 +22,12 @@ class StatisticsReader:
     channel of every stage and maps them to bits. Pooling only the mean of the last stage learns far slower.
 
     Attributes:
-        widths: channels of the stages; each stage after the first halves the resolution.
+        widths: channels of the stages; each stage halves the resolution, the first too, since full resolution costs as
+            much as the decoder itself and reads no better.
         hidden: width of the perceptron on top.
     """
 
-    widths: tuple[int, ...] = (24, 48, 96, 128)
+    widths: tuple[int, ...] = (48, 96, 128)
     hidden: int = 512
 
     def build(self, observed: Tensor, bits: int) -> StatisticsNetwork:
@@ -41,10 +42,10 @@ class StatisticsNetwork(nn.Module):
         super().__init__()
         convolution = CONVOLUTIONS[rank]
         self.stages = nn.ModuleList()
-        for index, width in enumerate(spec.widths):
+        for width in spec.widths:
             self.stages.append(
                 nn.Sequential(
-                    convolution(channels, width, 3, padding=1, stride=1 if index == 0 else 2),
+                    convolution(channels, width, 4, padding=1, stride=2),
                     nn.SiLU(),
                     convolution(width, width, 3, padding=1),
                 )

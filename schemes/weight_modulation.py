@@ -182,10 +182,9 @@ def _codec(decoder: nn.Module, about: dict[str, str], parts: dict[str, dict[str,
     device = next(decoder.parameters()).device
     modulator = spec.bind(decoder, int(about["bits"]), torch.Generator())
     shape = json.loads(about["reader"])
-    rank, channels = shape.pop("rank"), shape.pop("channels")
-    reader_spec = StatisticsReader(**{key: tuple(v) if isinstance(v, list) else v for key, v in shape.items()})
+    reader_spec = StatisticsReader(tuple(shape["widths"]), shape["hidden"])
     with fenced(0):
-        reader = reader_spec.build(torch.empty(1, channels, *[1] * rank), int(about["bits"]))
+        reader = reader_spec.build(torch.empty(1, shape["channels"], *[1] * shape["rank"]), int(about["bits"]))
     for module, state in ((modulator, parts["modulator"]), (reader, parts["reader"])):
         module.load_state_dict({key: _half(value).to(value.dtype) for key, value in state.items()})
         module.to(device).eval().requires_grad_(False)

@@ -14,7 +14,7 @@ import bench
 
 ROOT = Path(bench.__file__).parent.parent
 PARTS = ("attacks", "modalities", "schemes")
-SHARED = ("bench.protocol", "bench.rng", "bench.weights", "bench.naming", "bench.metrics")
+SHARED = ("bench.protocol", "bench.rng", "bench.weights", "bench.naming", "bench.folders", "bench.metrics")
 KNOW_ALL = ("__main__.py", "commands.py", "selection.py", "presets.py")
 
 
@@ -47,7 +47,7 @@ def test_bench_knows_the_parts_only_where_names_become_objects() -> None:
     assert wrong, "the command line does import them"
 
 
-@pytest.mark.parametrize("module", ["bench.protocol", "bench.rng", "bench.weights", "bench.naming", "bench.metrics"])
+@pytest.mark.parametrize("module", SHARED)
 def test_shared_modules_import_nothing_of_ours_but_each_other(module: str) -> None:
     place = ROOT / module.replace(".", "/")
     paths = sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PACKAGES = ("attacks", "bench", "modalities", "schemes")
 MAKEFILE = (ROOT / "Makefile").read_text()
-IMPORT_NAMES = {"PIL": "pillow"}
+IMPORT_NAMES = {"PIL": "pillow", "torch_fidelity": "torch-fidelity"}
 TARGETS = {
     *("setup", "bench", "fit", "embedded", "data", "leaderboards"),
     *("figures", "test", "check", "speed", "help"),
@@ -102,7 +102,14 @@ def test_the_documented_dependencies_are_the_declared_ones() -> None:
     }
     assert listed["Run time"] == names(PROJECT["dependencies"])
     assert listed["Development"] == names(PROJECT["optional-dependencies"]["dev"])
-    assert not {*listed["Considered and left out"]} & {*listed["Run time"], *listed["Development"]}
+    assert listed["Optional"] == extras()
+    assert not {*listed["Considered and left out"]} & {*listed["Run time"], *listed["Development"], *extras()}
+
+
+def extras() -> list[str]:
+    """What a user may add; not in the lock."""
+    lists = [names(wanted) for extra, wanted in PROJECT["optional-dependencies"].items() if extra != "dev"]
+    return [name for wanted in lists for name in wanted]
 
 
 def test_the_packages_import_every_dependency_and_nothing_else() -> None:
@@ -114,7 +121,7 @@ def test_the_packages_import_every_dependency_and_nothing_else() -> None:
             elif isinstance(node, ast.ImportFrom) and node.module:
                 imported.add(node.module.split(".")[0])
     outside = imported - {*sys.stdlib_module_names, *PACKAGES, "_typeshed"}
-    assert {IMPORT_NAMES.get(name, name) for name in outside} == set(names(PROJECT["dependencies"]))
+    assert {IMPORT_NAMES.get(name, name) for name in outside} == {*names(PROJECT["dependencies"]), *extras()}
 
 
 def test_the_lock_pins_every_dependency() -> None:

@@ -6,13 +6,15 @@ Content is a uint8 tensor (B, 3, H, W); fields and observed tensors are float32 
 from __future__ import annotations
 
 import os
+import struct
+import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image as Pillow
-from PIL import UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics.functional.image import structural_similarity_index_measure
@@ -59,8 +61,10 @@ class Image:
 
     def prompts(self, n: int, rng: torch.Generator) -> list[str]:
         """``n`` captions of concepts whose pictures no codec was fitted on; repeats only when n exceeds them."""
+        if n < 0:
+            raise UserError(f"prompts: expected 0 or more, found {n}")
         known = [c.caption(style) for c in data.concepts() if c.split == "prompts" for style in data.STYLES]
-        order = torch.cat([torch.randperm(len(known), generator=rng) for _ in range(-(-n // len(known)))])
+        order = torch.cat([torch.randperm(len(known), generator=rng) for _ in range(n // len(known) + 1)])
         return [known[i] for i in order[:n].tolist()]
 
     def release(self, field: Tensor) -> Tensor:
@@ -133,24 +137,51 @@ class Image:
         return distance
 
     def save(self, content: Tensor, path: Path) -> None:
-        """Write one picture, losslessly where the suffix allows it."""
+        """Write one picture, losslessly where the suffix allows it.
+
+        Raises:
+            UserError: for several pictures, an unknown suffix, or a folder that cannot be written to.
+        """
         self.check(content)
         if len(content) != 1:
             raise UserError(f"{path}: expected one image to save, found {len(content)}")
+        if path.suffix.lower() not in Pillow.registered_extensions():
+            raise UserError(f"{path}: expected the suffix of an image file, such as .png, found {path.suffix!r}")
+        picture = Pillow.fromarray(content[0].permute(1, 2, 0).contiguous().numpy())
         partial = path.with_name(f".{path.name}.part{path.suffix}")
-        Pillow.fromarray(content[0].permute(1, 2, 0).contiguous().numpy()).save(partial)
-        os.replace(partial, path)
+        try:
+            picture.save(partial, lossless=True)  # read by WebP only; JPEG has no lossless form
+            os.replace(partial, path)
+        except (OSError, ValueError, KeyError) as error:
+            partial.unlink(missing_ok=True)
+            raise UserError(f"{path}: expected a file that can be written, found: {_line(error)}") from error
 
     def load(self, path: Path) -> Tensor:
-        """Read one picture; transparency is laid on white."""
+        """Read one picture; transparency is laid on white, 16-bit grey is scaled to 8 bits.
+
+        Raises:
+            UserError: when there is no such file, or it is no picture of at least 16 × 16 pixels.
+        """
         try:
-            rgba = Pillow.open(path).convert("RGBA")
+            with warnings.catch_warnings(action="ignore"), Pillow.open(path) as picture:  # of damaged metadata
+                rgba = _eight_bits(picture).convert("RGBA")
         except FileNotFoundError as error:
             raise UserError(f"{path}: expected an image file, found none") from error
-        except (UnidentifiedImageError, OSError) as error:
-            raise UserError(f"{path}: expected an image file, found something unreadable ({error})") from error
+        except (OSError, ValueError, SyntaxError, struct.error, Pillow.DecompressionBombError) as error:
+            raise UserError(f"{path}: expected an image file, found something unreadable: {_line(error)}") from error
+        if min(rgba.size) < 16:
+            raise UserError(f"{path}: expected an image of at least 16x16, found {rgba.width}x{rgba.height}")
         flat = Pillow.alpha_composite(Pillow.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-        pixels = torch.frombuffer(bytearray(flat.tobytes()), dtype=torch.uint8)
-        content = pixels.view(1, flat.height, flat.width, 3).permute(0, 3, 1, 2).contiguous()
-        self.check(content)
-        return content
+        return torch.from_numpy(np.array(flat)).permute(2, 0, 1)[None].contiguous()
+
+
+def _eight_bits(picture: Pillow.Image) -> Pillow.Image:
+    if picture.mode in ("I", "F"):
+        raise ValueError(f"mode {picture.mode}, expected 8 or 16 bits")
+    if not picture.mode.startswith("I;16"):
+        return picture
+    return Pillow.fromarray((np.asarray(picture) / 257).round().astype(np.uint8))  # Pillow itself clips at 255
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -35,7 +35,8 @@ def _noise(x: Tensor, rng: torch.Generator) -> Tensor:
 
 def _blur(x: Tensor, rng: torch.Generator) -> Tensor:
     sigma = _uniform(rng, 0.3, 1.5)
-    return gaussian_blur(x, [2 * math.ceil(2 * sigma) + 1] * 2, [sigma, sigma])
+    blurred: Tensor = gaussian_blur(x, [2 * math.ceil(2 * sigma) + 1] * 2, [sigma, sigma])
+    return blurred
 
 
 def _brightness(x: Tensor, rng: torch.Generator) -> Tensor:

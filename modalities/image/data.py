@@ -27,7 +27,9 @@ import torch
 from PIL import Image as Pillow
 from torch import Tensor
 
-from modalities.packages import Package, cache_folder
+from bench.folders import cache_folder
+from bench.protocol import UserError
+from modalities.packages import Package
 
 SIZE = 64
 STYLES = {"fluent": "fluent 3d emoji", "noto": "noto emoji"}
@@ -161,11 +163,11 @@ def full_set() -> tuple[Tensor, list[str], list[str]]:
         Images (N, 3, 64, 64) uint8, the code of each, the style of each.
 
     Raises:
-        FileNotFoundError: before the set was built.
+        UserError: before the set was built.
     """
     path = cache_folder() / "image" / "emoji64.npz"
     if not path.is_file():
-        raise FileNotFoundError(f"training images: expected {path}; run `make data MODALITY=image` first")
+        raise UserError(f"training images: expected {path}, found none; run `make data MODALITY=image` first")
     with np.load(path, allow_pickle=False) as file:
         return torch.from_numpy(file["images"]), file["codes"].tolist(), file["styles"].tolist()
 

@@ -1,8 +1,8 @@
 """Train the embedded generator's denoiser: a text-conditioned latent diffusion U-Net.
 
-Rombach et al., arXiv:2112.10752; v-prediction of Salimans and Ho, "Progressive Distillation for Fast Sampling of Diffusion
-Models", ICLR 2022, arXiv:2202.00512, sec. 4; zero terminal SNR of Lin et al., WACV 2024, arXiv:2305.08891; prompt dropout
-for classifier-free guidance of Ho and Salimans, arXiv:2207.12598.
+Rombach et al., arXiv:2112.10752; v-prediction of Salimans and Ho, "Progressive Distillation for Fast Sampling of
+Diffusion Models", ICLR 2022, arXiv:2202.00512, sec. 4; zero terminal SNR of Lin et al., WACV 2024, arXiv:2305.08891;
+prompt dropout for classifier-free guidance of Ho and Salimans, arXiv:2207.12598.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def _latents() -> Tensor:
 
 @torch.no_grad()
 def _words(seed: int, tokenizer: CLIPTokenizer, encoder: CLIPTextModel) -> Tensor:
-    """Text states ``(N * VARIANTS + 1, 20, width)``: the plain caption, then variants with tags; last the empty prompt."""
+    """Text states ``(N * VARIANTS + 1, 20, width)``: plain caption, then variants with tags; last the empty prompt."""
     _, codes, styles = data.full_set()
     by_code = {concept.code: concept for concept in data.concepts()}
     rng = stream(seed, "captions")

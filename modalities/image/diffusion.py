@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
+import re
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +17,7 @@ from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,6 +26,8 @@ from bench.rng import child
 from modalities.image import data
 
 EMBEDDED = Path(__file__).parent / "weights" / "emoji64"
+FAILURES = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError, SafetensorError)
+"""What diffusers, transformers, tokenizers and safetensors raise for a damaged folder."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,11 @@ class DiffusionGenerator:
 
     @torch.no_grad()
     def latents(self, prompts: Sequence[str], rng: torch.Generator) -> Tensor:
-        """Sample one latent per prompt with the pipeline's own solver, (B, C, h, w) float32 on the CPU."""
+        """Sample one latent per prompt with the pipeline's own solver, (B, C, h, w) float32 on the CPU.
+
+        Raises:
+            UserError: when the pipeline packs its latents into sequences, as Flux does.
+        """
         parts = []
         for start in range(0, len(prompts), self.batch):
             part = list(prompts[start : start + self.batch])
@@ -73,16 +83,20 @@ class DiffusionGenerator:
                     output_type="latent",
                 ).images
             )
-        return torch.cat(parts).float().cpu()
+        z = torch.cat(parts).float().cpu()
+        if z.ndim != 4:
+            raise UserError(f"generator {self.name}: expected latents (B, C, h, w), found {tuple(z.shape)}")
+        return z
 
     def decode(self, decoder: nn.Module, latents: Tensor) -> Tensor:
         """Images (B, 3, H, W), nominally in [0, 1], from scaled latents; differentiable."""
         vae = self.pipeline.vae
         first = next(decoder.parameters())
-        z = latents.to(first.device, first.dtype) / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
+        z = latents.to(first.device, first.dtype) / vae.config.scaling_factor + _shift(vae)
         if getattr(vae, "post_quant_conv", None) is not None:
             z = vae.post_quant_conv(z)
-        return decoder(z.contiguous(memory_format=torch.channels_last)).float() / 2 + 0.5
+        images: Tensor = decoder(z.contiguous(memory_format=torch.channels_last)).float() / 2 + 0.5
+        return images
 
     @torch.no_grad()
     def encode(self, x: Tensor, rng: torch.Generator | None = None) -> Tensor:
@@ -95,7 +109,8 @@ class DiffusionGenerator:
             )
             parts.append(posterior.mean + posterior.std * noise.to(posterior.mean))
         z = torch.cat(parts).float().cpu()
-        return (z - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
+        scaled: Tensor = (z - _shift(vae)) * vae.config.scaling_factor
+        return scaled
 
     def training_latents(self, n: int, rng: torch.Generator) -> Tensor:
         """Posterior samples of ``n`` training images (as WOUAF trains), none of them behind a benchmark prompt."""
@@ -104,7 +119,10 @@ class DiffusionGenerator:
         return self.encode(self._sized(images[rows].float() / 255), rng)
 
     def public_pairs(self, n: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Latents and images of ``n`` shipped public images, as an attacker with the public encoder has them."""
+        """Latents and images of ``n`` shipped public images, as an attacker with the public encoder has them.
+
+        All of them when ``n`` is more than there are.
+        """
         images = data.public_images()
         x = self._sized(images[torch.randperm(len(images), generator=rng)[:n]].float() / 255)
         return self.encode(x), x
@@ -117,10 +135,13 @@ class DiffusionGenerator:
             return F.interpolate(restored.clamp(0, 1).cpu(), x.shape[2:], mode="bilinear", antialias=True)
 
     def _sized(self, x: Tensor) -> Tensor:
-        vae = self.pipeline.vae
-        scale = 2 ** (len(vae.config.block_out_channels) - 1)
-        size = int(self.pipeline.unet.config.sample_size) * scale if hasattr(self.pipeline, "unet") else x.shape[-1]
-        if x.shape[-1] == size:
+        """``x`` at the side that the pipeline generates."""
+        denoiser = getattr(self.pipeline, "unet", None) or getattr(self.pipeline, "transformer", None)
+        cells = denoiser.config.get("sample_size") if denoiser is not None else None
+        if not isinstance(cells, int):
+            return x
+        size = cells * 2 ** (len(self.pipeline.vae.config.block_out_channels) - 1)
+        if x.shape[2:] == (size, size):
             return x
         return F.interpolate(x, (size, size), mode="bicubic", antialias=True).clamp(0, 1)
 
@@ -140,16 +161,23 @@ def load(spec: str | None, device: torch.device) -> DiffusionGenerator:
         _check_folder(local)
     source = str(local) if local.is_dir() else str(spec)
     try:
-        with _quiet():
-            pipeline = DiffusionPipeline.from_pretrained(source, use_safetensors=True, local_files_only=local.is_dir())
-    except Exception as error:  # noqa: BLE001 - diffusers, safetensors and json each raise their own types
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        with _noted() as notes:
+            pipeline = DiffusionPipeline.from_pretrained(
+                source,
+                use_safetensors=True,
+                local_files_only=local.is_dir(),
+                low_cpu_mem_usage=False,
+                dtype=torch.float32,  # half precision is slow on CPUs, and codecs are bound to exact weights
+            )
+    except FAILURES as error:
         hint = "" if local.is_dir() else "; offline, pass a local folder"
-        raise UserError(f"generator {source}: cannot be loaded: {first}{hint}") from error
+        raise UserError(f"generator {source}: cannot be loaded: {_line(str(error))}{hint}") from error
+    if invented := [note for note in notes if "newly initialized" in note]:
+        raise UserError(f"generator {source}: expected all its tensors, found some missing: {_line(invented[0])}")
     if getattr(getattr(pipeline, "vae", None), "decoder", None) is None:
         raise UserError(f"generator {source}: expected a pipeline with vae.decoder, found {type(pipeline).__name__}")
     pipeline.set_progress_bar_config(disable=True)
-    pipeline.to(device, torch.float32)  # half precision is slow on CPUs, and codecs are bound to exact weights
+    pipeline.to(device)
     networks = nn.ModuleDict({name: part for name, part in pipeline.components.items() if isinstance(part, nn.Module)})
     networks.eval().requires_grad_(False)
     pipeline.vae.to(memory_format=torch.channels_last)
@@ -166,24 +194,58 @@ def _check_folder(folder: Path) -> None:
         parts = json.loads(index.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"generator {folder}: model_index.json is not JSON ({error})") from error
-    if "vae" not in parts:
-        raise UserError(f"generator {folder}: expected a vae in model_index.json, found {sorted(parts)}")
+    if not isinstance(parts, dict) or "vae" not in parts:
+        found = sorted(parts) if isinstance(parts, dict) else type(parts).__name__
+        raise UserError(f"generator {folder}: expected a vae in model_index.json, found {found}")
+    named = [name for name, part in parts.items() if isinstance(part, list) and None not in part]
+    if absent := [name for name in named if not (folder / name).is_dir()]:
+        raise UserError(f"generator {folder}: expected the folder {absent[0]}/ that model_index.json names, found none")
     if not any((folder / "vae").glob("*.safetensors")):
         pickles = [path.name for path in (folder / "vae").glob("*") if path.suffix in {".bin", ".pt", ".pth", ".ckpt"}]
         found = f"the pickle {pickles[0]}, which is refused" if pickles else "no weights"
         raise UserError(f"generator {folder}: expected safetensors in vae/, found {found}")
 
 
+def _shift(vae: Any) -> float:
+    return float(vae.config.get("shift_factor") or 0.0)
+
+
+def _line(text: str) -> str:
+    """One line of plain text, shortened."""
+    return textwrap.shorten(re.sub(r"\x1b\[[0-9;]*m", "", text), 300, placeholder=" ...")
+
+
+class _Notes(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Loading bars off, since the command line shows its own progress."""
+def _noted() -> Iterator[list[str]]:
+    """Loading bars off, and warnings kept instead of shown.
+
+    A tensor that is missing from a file is invented by diffusers and transformers; only their log says so.
+    """
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()
+    notes = _Notes()
+    loggers = [logging.getLogger(name) for name in ("diffusers", "transformers")]
+    before = [(logger, logger.handlers, logger.level) for logger in loggers]
+    for library in (diffusers_logging, transformers_logging):
+        library.disable_progress_bar()
+    for logger in loggers:
+        logger.handlers = [notes]
+        logger.setLevel(logging.WARNING)
     try:
-        yield
+        yield notes.lines
     finally:
-        diffusers_logging.enable_progress_bar()
-        transformers_logging.enable_progress_bar()
+        for logger, handlers, level in before:
+            logger.handlers = handlers
+            logger.setLevel(level)
+        for library in (diffusers_logging, transformers_logging):
+            library.enable_progress_bar()

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bench.folders import cache_folder
 from bench.protocol import UserError
-from modalities.packages import cache_folder
 
 WEIGHTS = Path(__file__).parent / "weights"
 Net = Literal["alex", "vgg"]
@@ -30,15 +30,20 @@ class LPIPS(nn.Module):
         depth: how many of the five feature levels count; fewer is a cheaper training loss, not LPIPS.
 
     Raises:
-        FileNotFoundError: when the weights are not there.
+        UserError: when the weights are not there.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, net: Net = "alex", depth: int = 5) -> None:
         super().__init__()
-        model = {"alex": torchvision.models.alexnet, "vgg": torchvision.models.vgg16}[net](weights=None)
         state = _weights(net)
+        with torch.device("meta"):  # initial weights would cost seconds, and draws from the global generator
+            model = {"alex": torchvision.models.alexnet, "vgg": torchvision.models.vgg16}[net](weights=None)
         layers: nn.Sequential = model.features
-        layers.load_state_dict({k[9:]: v.float() for k, v in state.items() if k.startswith("features.")})
+        kept = {key[9:]: value.float() for key, value in state.items() if key.startswith("features.")}
+        layers.load_state_dict(kept, assign=True)
         ends = {"alex": (1, 4, 7, 9, 11), "vgg": (3, 8, 15, 22, 29)}[net][:depth]  # each after its ReLU
         starts = (0, *(end + 1 for end in ends[:-1]))
         self.slices = nn.ModuleList(layers[a : b + 1] for a, b in zip(starts, ends, strict=True))
@@ -78,7 +83,7 @@ def _unit(x: Tensor) -> Tensor:
 def _weights(net: Net) -> dict[str, Tensor]:
     path = WEIGHTS / "lpips_alex.safetensors" if net == "alex" else cache_folder() / "image" / "lpips_vgg.safetensors"
     if not path.is_file():
-        raise FileNotFoundError(f"LPIPS-{net} weights: expected {path}; run `make data MODALITY=image` first")
+        raise UserError(f"LPIPS-{net} weights: expected {path}, found none; run `make data MODALITY=image` first")
     return load_file(path)
 
 
@@ -90,27 +95,31 @@ class MobileNetV2Features(nn.Module):
     """
 
     size = 128
+    mean: Tensor
+    std: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        state = load_file(WEIGHTS / "mobilenet_v2.safetensors")
-        self.features = torchvision.models.mobilenet_v2(weights=None).features
-        found = self.load_state_dict({key: value.float() for key, value in state.items()}, strict=False)
-        if found.unexpected_keys or any("num_batches_tracked" not in key for key in found.missing_keys):
-            raise ValueError(f"mobilenet_v2.safetensors does not fit torchvision's MobileNetV2: {found}")
+        state = {key: value.float() for key, value in load_file(WEIGHTS / "mobilenet_v2.safetensors").items()}
+        with torch.device("meta"):
+            self.features = torchvision.models.mobilenet_v2(weights=None).features
+        counters = {key: torch.tensor(0) for key in self.state_dict() if key.endswith("num_batches_tracked")}
+        self.load_state_dict(state | counters, assign=True)
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
-        self.requires_grad_(False).eval().to(memory_format=torch.channels_last)
+        self.requires_grad_(False).eval()
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (B, 1280) of images (B, 3, H, W) in [0, 1]."""
         x = F.interpolate(x, (self.size, self.size), mode="bicubic", antialias=True)
         x = ((x - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-        return self.features(x).mean((2, 3))  # (B, 1280)
+        pooled: Tensor = self.features(x).mean((2, 3))  # (B, 1280)
+        return pooled
 
 
 class InceptionFeatures(nn.Module):
-    """Canonical FID features (2048-d pool3) through torchmetrics and torch-fidelity.
+    """Canonical FID features (2048-d pool3) through torch-fidelity.
 
     Heusel et al., "GANs Trained by a Two Time-Scale Update Rule", NeurIPS 2017, arXiv:1706.08500.
 

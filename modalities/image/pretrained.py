@@ -18,7 +18,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from modalities.packages import Package, cache_folder
+from bench.folders import cache_folder
+from modalities.packages import Package
 
 SHIPPED = Path(__file__).parent / "weights"
 

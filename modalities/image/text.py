@@ -1,8 +1,9 @@
 """Train the embedded generator's tokenizer and text encoder.
 
-Byte-pair tokenizer on the captions; then a small CLIP text model whose pooled output is aligned with MobileNetV2 features
-of the captioned images by the symmetric contrastive loss of Radford et al., "Learning Transferable Visual Models From
-Natural Language Supervision", ICML 2021, arXiv:2103.00020, fig. 3. The denoiser then starts from words that mean something.
+Byte-pair tokenizer on the captions; then a small CLIP text model whose pooled output is aligned with MobileNetV2
+features of the captioned images by the symmetric contrastive loss of Radford et al., "Learning Transferable Visual
+Models From Natural Language Supervision", ICML 2021, arXiv:2103.00020, fig. 3. The denoiser then starts from words that
+mean something.
 """
 
 from __future__ import annotations

@@ -16,9 +16,9 @@ import typer
 from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from bench.folders import cache_folder
 from modalities.image import autoencoder, denoiser, text
 from modalities.image.diffusion import EMBEDDED
-from modalities.packages import cache_folder
 
 LOGS = Path("docs/training")
 
@@ -44,7 +44,7 @@ def assemble(vae: AutoencoderKL, unet: UNet2DConditionModel, encoder: CLIPTextMo
     base = denoiser.noise_schedule().config
     shared = {key: base[key] for key in ("beta_start", "beta_end", "beta_schedule", "prediction_type")}
     solver = DPMSolverMultistepScheduler(
-        **shared, rescale_betas_zero_snr=True, timestep_spacing="trailing", algorithm_type="dpmsolver++"
+        **shared, rescale_betas_zero_snr=True, timestep_spacing="trailing", algorithm_type="dpmsolver++", steps_offset=1
     )
     pipeline = StableDiffusionPipeline(
         vae=vae.cpu(),

@@ -1,0 +1,138 @@
+"""The README keeps its word: its code runs, its table is the committed run, its links and commands exist."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from bench.__main__ import app
+from bench.protocol import UserError
+from bench.readme import BEGIN, END, inserted, table
+from bench.report import SHOWN
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCS = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
+REFERENCE = ROOT / "leaderboards" / "image" / "reference"
+CODE = dict(re.findall(r"^```python\n# (\w+)\.py\n(.*?)^```", README, re.MULTILINE | re.DOTALL))
+COMMANDS = re.findall(r"^\.venv/bin/python -m bench (.*)$", README, re.MULTILINE)
+TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+@pytest.fixture
+def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> Path:
+    """A folder that can be imported from, with the README's code in it; drawing is tested elsewhere."""
+    for name, text in CODE.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("bench.figures.draw", lambda folder: [])
+    monkeypatch.setattr("bench.figures.sheet", lambda a, b, c, path, title: path)
+    return tmp_path
+
+
+def test_the_table_is_the_committed_run() -> None:
+    assert REFERENCE.is_dir(), "run `make leaderboards`, then `.venv/bin/python -m bench.readme leaderboards/...`"
+    assert inserted(README, table(REFERENCE)) == README, "run `.venv/bin/python -m bench.readme` on the reference"
+
+
+def test_each_kind_is_shown_in_fifteen_lines() -> None:
+    assert list(CODE) == ["my_attack", "my_scheme", "my_generator"]
+    for name, text in CODE.items():
+        lines = [line for line in text.splitlines() if line.strip()]
+        assert len(lines) <= 15, f"{name} has {len(lines)} lines"
+        assert max(map(len, lines)) <= 120
+        assert not re.search(r"^\s*(from|import) (bench|attacks|schemes|modalities)", text, re.MULTILINE)
+
+
+def smoke(command: str, modality: str, out: Path) -> dict[str, Any]:
+    """The leaderboard's line of a README command, made small."""
+    words = command.replace("--modality image", f"--modality {modality}").split()
+    size = ["--preset", "smoke", "--users", "3", "--items", "2", "--json", "--out", str(out)]
+    result = CliRunner().invoke(app, [*words, *size])
+    assert result.exit_code == 0, result.output
+    (only,) = json.loads(result.stdout)["leaderboard"]
+    return dict(only)
+
+
+def test_there_is_one_command_for_each_kind() -> None:
+    assert [re.findall(r"--(\w+) my_", command) for command in COMMANDS] == [
+        ["attack"],
+        ["scheme"],
+        ["generator", "scheme"],
+    ]
+
+
+def test_the_code_runs_in_the_toy_modality(written: Path) -> None:
+    """All three at once: the commands of the attack and of the scheme alone need the embedded generator."""
+    attack = " ".join(COMMANDS[0].split()[-2:])
+    found = smoke(f"{COMMANDS[2]} {attack}", "tests.test_examples:Pictures64", written / "out")
+    assert found["scheme"] == "SpreadSpectrum" and found["generator"] == "mosaic"
+    assert found["bit_accuracy"] > 0.95 and found["robustness_content"] > 0.7
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_commands_run_as_they_stand(written: Path, command: str) -> None:
+    more = "" if "--scheme" in command else " --scheme my_scheme:SpreadSpectrum"
+    found = smoke(command + more, "image", written / "out")
+    assert found["bit_accuracy"] > 0.9
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda path: path.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8"))
+    missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
+    assert not missing
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda path: path.name)
+def test_make_targets_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    named = set(re.findall(r"`make ([a-z]+)", text)) | set(re.findall(r"^make ([a-z]+)", text, re.MULTILINE))
+    assert named <= TARGETS
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda path: path.name)
+def test_no_number_is_left_to_be_filled_in(page: Path) -> None:
+    assert "TODO" not in page.read_text(encoding="utf-8")
+
+
+def test_the_design_page_names_every_file_of_the_harness() -> None:
+    text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^\| `(bench/[\w/.]+)` \|", text, re.MULTILINE))
+    files = {path.relative_to(ROOT).as_posix() for path in (ROOT / "bench").rglob("*.py")}
+    assert listed == files - {"bench/metrics/__init__.py"}
+
+
+# --- the table's own code
+
+
+def test_the_table_of_a_run(toy_folder: Path) -> None:
+    heads, rule, row, empty, size = table(toy_folder).splitlines()
+    assert heads.count("|") == rule.count("|") == row.count("|") == len(SHOWN) + 1
+    assert "| psnr |" in heads and "| Δ fd_toy |" in heads and empty == ""
+    assert "| ToyScheme |" in row and "| 1 [1, 1] |" in row
+    assert "5 users × 4 items" in size and "identified among 100" in size
+
+
+def test_inserting_twice_is_inserting_once() -> None:
+    page = f"before\n{BEGIN}\nold | \\1\n{END}\nafter\n"
+    once = inserted(page, "| \\g<0> |")
+    assert once == f"before\n{BEGIN}\n| \\g<0> |\n{END}\nafter\n"
+    assert inserted(once, "| \\g<0> |") == once
+
+
+@pytest.mark.parametrize("page", ["", BEGIN, f"{END}{BEGIN}", f"{BEGIN}{END}{BEGIN}{END}"])
+def test_a_page_without_its_place_is_refused(page: str) -> None:
+    with pytest.raises(UserError, match="expected one <!-- leaderboard:begin -->"):
+        inserted(page, "x")
+
+
+def test_a_folder_without_a_leaderboard_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"leaderboard\.csv: expected a table of a finished run, found none"):
+        table(tmp_path)

@@ -1,0 +1,517 @@
+"""Weight-modulation fingerprints: readers, the quality controller, fit, file, refusals, and the null."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from bench.calibration import check_null, p_value
+from bench.metrics.attribution import bit_accuracy, own_matches
+from bench.protocol import Codec, Generator, Scheme, UserError
+from bench.rng import fenced, stream
+from bench.weights import effective_weight, weighted_layers
+from schemes import SCHEMES, codec_path, find_codec, load_codec
+from schemes.modulations import Amplitude
+from schemes.readers import StatisticsReader
+from schemes.training import Progress, Recipe
+from schemes.weight_modulation import WeightModulation, WeightModulationCodec, decoder_digest
+from tests.toy import Toy, ToyGenerator
+
+BITS = 4
+READER = StatisticsReader(widths=(8, 16), hidden=32)
+SHORT = dataclasses.replace(Recipe(), steps=8, batch=8, pool=32)
+
+
+class PaintGenerator:
+    """Latents (B, 4, 4, 4) of noise to smooth pictures (B, 3, 16, 16) by a small convolutional decoder."""
+
+    name = "paint"
+
+    def __init__(self, seed: int = 0, width: int = 8) -> None:
+        with fenced(seed):
+            self.decoder: nn.Module = nn.Sequential(
+                nn.Conv2d(4, width, 3, padding=1),
+                nn.SiLU(),
+                nn.ConvTranspose2d(width, width, 4, 2, 1),
+                nn.SiLU(),
+                nn.Conv2d(width, width, 3, padding=1, groups=2),
+                nn.SiLU(),
+                nn.ConvTranspose2d(width, width, 4, 2, 1),
+                nn.SiLU(),
+                nn.Conv2d(width, 3, 3, padding=1),
+                nn.Sigmoid(),
+            )
+        with torch.no_grad():
+            for layer in weighted_layers(self.decoder).values():
+                effective_weight(layer).mul_(3)  # pictures with contrast
+        self.decoder.requires_grad_(False).eval()
+
+    def latents(self, prompts: Sequence[str], rng: torch.Generator) -> Tensor:
+        return torch.randn(len(prompts), 4, 4, 4, generator=rng)
+
+    def decode(self, decoder: nn.Module, latents: Tensor) -> Tensor:
+        fields: Tensor = decoder(latents)
+        return fields
+
+    def training_latents(self, n: int, rng: torch.Generator) -> Tensor:
+        return self.latents([""] * n, rng)
+
+    def public_pairs(self, n: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        latents = self.training_latents(n, rng)
+        return latents, self.decode(self.decoder, latents)
+
+
+def scheme(recipe: Recipe = SHORT, **changes: Any) -> WeightModulation:
+    return dataclasses.replace(WeightModulation(Amplitude(), BITS, recipe, READER), **changes)
+
+
+@pytest.fixture(scope="module")
+def paint() -> PaintGenerator:
+    return PaintGenerator()
+
+
+@pytest.fixture(scope="module")
+def rough(paint: PaintGenerator) -> WeightModulationCodec:
+    """A codec after a handful of steps: enough for everything but reading."""
+    return scheme().fit(Toy(), paint, stream(0, "fit"))
+
+
+@pytest.fixture(scope="module")
+def fitted(paint: PaintGenerator) -> WeightModulationCodec:
+    """A codec that reads."""
+    recipe = dataclasses.replace(SHORT, steps=300, batch=16, pool=512, start_quality=0.95)
+    return scheme(recipe).fit(Toy(), paint, stream(0, "fit"))
+
+
+@pytest.fixture
+def saved(rough: WeightModulationCodec, tmp_path: Path) -> Path:
+    path = tmp_path / "codec.safetensors"
+    rough.save(path)
+    return path
+
+
+def read_by_users(codec: WeightModulationCodec, generator: PaintGenerator, users: int) -> tuple[Tensor, Tensor]:
+    """Soft bits of published content of fresh users, four items each, and the code of each item."""
+    modality, soft, true = Toy(), [], []
+    for user in range(users):
+        code = torch.randint(2, (codec.bits,), generator=stream(1, "code", user))
+        latents = generator.latents([""] * 4, stream(1, "held out", user))
+        content = modality.release(generator.decode(codec.modulate(generator.decoder, code), latents))
+        soft.append(codec.read(modality.observe(content)))
+        true.append(code.expand(4, -1))
+    return torch.cat(soft), torch.cat(true)
+
+
+# --- contract
+
+
+def test_schemes_codecs_and_the_tiny_generator_satisfy_the_contracts(
+    rough: WeightModulationCodec, paint: PaintGenerator
+) -> None:
+    assert isinstance(paint, Generator) and isinstance(rough, Codec)
+    assert SCHEMES and all(isinstance(each, Scheme) for each in SCHEMES.values())
+    assert len(set(SCHEMES.values())) == len(SCHEMES), "schemes are values, and no two are the same"
+    assert (rough.bits, rough.removable) == (BITS, False)
+    assert rough.fit_seconds > 0
+
+
+def test_modulate_gives_a_copy_with_the_same_keys(rough: WeightModulationCodec, paint: PaintGenerator) -> None:
+    before, words = decoder_digest(paint.decoder), torch.tensor([[0, 1, 0, 1], [1, 1, 0, 1]])
+    one, other = (rough.modulate(paint.decoder, word) for word in words)
+    assert list(one.state_dict()) == list(paint.decoder.state_dict())
+    assert len({before, decoder_digest(one), decoder_digest(other)}) == 3
+    assert decoder_digest(paint.decoder) == before, "the public decoder was changed"
+    assert decoder_digest(rough.modulate(paint.decoder, words[0])) == decoder_digest(one)
+    assert not any(parameter.requires_grad for parameter in one.parameters())
+    first, *_, last = weighted_layers(one)
+    for name in (first, last):
+        assert torch.equal(one.get_parameter(f"{name}.weight"), paint.decoder.get_parameter(f"{name}.weight"))
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.bool, torch.float32])
+def test_codes_of_any_type_mean_the_same(
+    rough: WeightModulationCodec, paint: PaintGenerator, dtype: torch.dtype
+) -> None:
+    code = torch.tensor([1, 0, 0, 1])
+    marked = rough.modulate(paint.decoder, code.to(dtype))
+    assert decoder_digest(marked) == decoder_digest(rough.modulate(paint.decoder, code))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [torch.zeros(3), torch.zeros(5), torch.zeros(1, BITS), torch.zeros(0), torch.tensor(1)],
+    ids=["short", "long", "a batch", "empty", "a number"],
+)
+def test_codes_of_another_length_are_refused(rough: WeightModulationCodec, paint: PaintGenerator, code: Tensor) -> None:
+    with pytest.raises(UserError, match=r"^fingerprint: expected 4 values of 0 or 1, found [^\n]+$"):
+        rough.modulate(paint.decoder, code)
+
+
+@pytest.mark.parametrize("value", [2, -1, 0.5, math.nan])
+def test_codes_of_other_values_are_refused(rough: WeightModulationCodec, paint: PaintGenerator, value: float) -> None:
+    with pytest.raises(UserError, match=r"^fingerprint: expected 4 values of 0 or 1, found [^\n]+$"):
+        rough.modulate(paint.decoder, torch.tensor([0, 1, 1, value]))
+
+
+# --- readers
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_a_reader_of_every_rank(rank: int) -> None:
+    x = torch.rand(5, 2, *[8] * rank, generator=stream(0, rank))
+    with fenced(0):
+        reader = READER.build(x, 7).eval()
+    soft = reader(x)
+    assert soft.shape == (5, 7) and soft.dtype == torch.float32 and bool(soft.isfinite().all())
+    assert torch.allclose(reader(x[3:]), soft[3:], atol=1e-5), "items of a batch are read one by one"
+    soft.sum().backward()
+    assert all(parameter.grad is not None for parameter in reader.parameters())
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_a_reader_takes_items_of_other_sizes(rank: int) -> None:
+    with fenced(0):
+        reader = READER.build(torch.empty(1, 3, *[8] * rank), BITS).eval()
+    assert reader(torch.rand(2, 3, *[12] * rank)).shape == (2, BITS)
+
+
+def test_a_constant_item_is_read_without_infinity() -> None:
+    """Its variance is 0, whose logarithm would be minus infinity."""
+    with fenced(0):
+        reader = READER.build(torch.empty(1, 3, 16, 16), BITS).eval()
+    x = torch.full((2, 3, 16, 16), 0.5, requires_grad=True)
+    reader(x).sum().backward()
+    assert bool(reader(x).isfinite().all()) and x.grad is not None and bool(x.grad.isfinite().all())
+
+
+def test_a_rank_that_no_convolution_has_is_refused() -> None:
+    with pytest.raises((UserError, KeyError)):
+        READER.build(torch.empty(1, 3, 4, 4, 4, 4), BITS)
+
+
+# --- the controller of the quality weight
+
+
+def fresh(bits: int = 16, active: int | None = None) -> Progress:
+    """A controller at the start, all bits in training unless told otherwise."""
+    return Progress(bits, bits if active is None else active)
+
+
+def follow(progress: Progress, accuracy: float, psnr_db: float, steps: int = 400, **changes: Any) -> Progress:
+    recipe = dataclasses.replace(Recipe(), **changes)
+    for _ in range(steps):
+        progress.update(recipe, accuracy, psnr_db)
+    return progress
+
+
+def test_quality_sleeps_until_the_bits_are_there() -> None:
+    sleeping = follow(fresh(), Recipe().start_quality - 0.02, 5.0)
+    assert not sleeping.awake and sleeping.weight == fresh().weight
+    assert follow(fresh(), 1.0, 5.0).awake
+
+
+def test_the_weight_wakes_at_the_running_accuracy_not_at_one_lucky_batch() -> None:
+    progress = follow(fresh(), 1.0, 20.0, steps=1)
+    assert progress.accuracy < 0.6 and not progress.awake
+
+
+def test_once_awake_it_stays_awake() -> None:
+    progress = follow(fresh(), 1.0, 20.0)
+    assert follow(progress, 0.5, 20.0).awake
+
+
+def test_the_weight_rises_while_the_bits_are_held_and_fidelity_is_short() -> None:
+    recipe = Recipe()
+    progress = follow(fresh(), 1.0, recipe.psnr_db - 1)
+    before = progress.weight
+    assert before > fresh().weight
+    progress.update(recipe, 1.0, recipe.psnr_db - 1)
+    assert before < progress.weight <= before * 1.05
+
+
+def test_the_weight_stays_when_both_targets_are_met() -> None:
+    recipe = Recipe()
+    progress = follow(fresh(), 1.0, recipe.psnr_db + 2)
+    before = progress.weight
+    assert follow(progress, 1.0, recipe.psnr_db + 2).weight == before
+
+
+def test_the_weight_falls_while_the_bits_suffer() -> None:
+    recipe = Recipe()
+    progress = follow(fresh(), 1.0, recipe.psnr_db - 1)
+    high = progress.weight
+    progress = follow(progress, 0.5, recipe.psnr_db - 1)
+    assert progress.accuracy < recipe.start_quality
+    assert progress.weight < high
+
+
+def test_the_weight_stays_within_its_limits() -> None:
+    start, top = fresh().weight, follow(fresh(), 1.0, 5.0, steps=5000).weight
+    assert start < top == follow(fresh(), 1.0, 5.0, steps=6000).weight < math.inf
+    awake = dataclasses.replace(fresh(), awake=True)
+    assert 0 < follow(awake, 0.5, Recipe().psnr_db, steps=5000).weight <= start
+
+
+def test_the_running_means_follow_what_is_measured() -> None:
+    progress = follow(fresh(), 0.9, 28.0, steps=1000)
+    assert progress.accuracy == pytest.approx(0.9, abs=1e-3)
+    assert progress.psnr_db == pytest.approx(28.0, abs=1e-3)
+    assert follow(fresh(), 0.5, 17.0, steps=1).psnr_db == 17.0, "no zero to recover from"
+
+
+def test_bits_join_by_blocks_when_the_known_ones_are_read() -> None:
+    """New bits are read at chance, so the running accuracy becomes the mean over old and new ones."""
+    progress, recipe, seen = fresh(20, 8), dataclasses.replace(Recipe(), block=8), [8]
+    for _ in range(1000):
+        before = progress.accuracy + 0.02 * (1.0 - progress.accuracy)
+        progress.update(recipe, 1.0, 40.0)
+        if progress.active != seen[-1]:
+            assert progress.accuracy == pytest.approx(0.5 + (before - 0.5) * seen[-1] / progress.active)
+            seen.append(progress.active)
+    assert seen == [8, 16, 20]
+
+
+def test_no_bit_joins_while_the_known_ones_are_not_read() -> None:
+    assert follow(fresh(32, 8), Recipe().start_quality - 0.02, 20.0).active == 8
+
+
+def test_quality_waits_for_the_last_bit() -> None:
+    progress = fresh(1000, 8)
+    for _ in range(300):
+        progress.update(dataclasses.replace(Recipe(), block=8), 1.0, 5.0)
+        assert not progress.awake and progress.weight == fresh().weight
+    assert 8 < progress.active < 1000
+
+
+# --- fit
+
+
+def test_a_fit_depends_on_its_stream_alone(paint: PaintGenerator, rough: WeightModulationCodec) -> None:
+    torch.rand(3)  # the global generator must not matter
+    same, other = (scheme().fit(Toy(), paint, stream(seed, "fit")) for seed in (0, 1))
+    x = torch.rand(2, 3, 16, 16, generator=stream(0))
+    assert torch.equal(same.read(x), rough.read(x))
+    assert not torch.equal(other.read(x), rough.read(x))
+
+
+def test_a_fit_leaves_the_public_decoder_alone(paint: PaintGenerator) -> None:
+    before = decoder_digest(paint.decoder)
+    scheme().fit(Toy(), paint, stream(0, "fit"))
+    assert decoder_digest(paint.decoder) == before
+    assert not any(module._forward_pre_hooks for module in paint.decoder.modules())
+    assert all(parameter.grad is None for parameter in paint.decoder.parameters())
+
+
+def test_a_fit_says_what_it_did(rough: WeightModulationCodec, paint: PaintGenerator) -> None:
+    assert all(isinstance(value, str) for value in rough.about.values()), "safetensors keeps strings only"
+    assert rough.about["generator"] == "paint" and rough.about["decoder"] == decoder_digest(paint.decoder)
+    assert "Amplitude" in rough.about["scheme"]
+    assert isinstance(json.loads(rough.about["log"]), list)
+
+
+@pytest.mark.parametrize("bits", [0, -1])
+def test_a_fit_without_bits_is_refused(paint: PaintGenerator, bits: int) -> None:
+    with pytest.raises(UserError, match=f"^bits: expected at least 1, found {bits}$"):
+        scheme(bits=bits).fit(Toy(), paint, stream(0))
+
+
+def test_a_decoder_that_cannot_be_modulated_is_refused() -> None:
+    with pytest.raises(UserError, match=r"^decoder ToyDecoder: expected .* found none$"):
+        scheme().fit(Toy(), ToyGenerator(), stream(0))
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_augmentation_is_a_switch(paint: PaintGenerator, monkeypatch: pytest.MonkeyPatch, augment: bool) -> None:
+    seen: list[torch.Size] = []
+
+    def noted(self: Toy, tensor: Tensor, rng: torch.Generator) -> Tensor:
+        seen.append(tensor.shape)
+        return tensor
+
+    monkeypatch.setattr(Toy, "augment", noted)
+    recipe = dataclasses.replace(SHORT, steps=2, augment=augment)
+    scheme(recipe).fit(Toy(), paint, stream(0))
+    assert seen == [torch.Size((8, 3, 16, 16))] * (2 * augment)
+
+
+@pytest.mark.slow
+def test_a_short_fit_reads_held_out_latents_and_codes(fitted: WeightModulationCodec, paint: PaintGenerator) -> None:
+    soft, true = read_by_users(fitted, paint, 64)
+    assert float(bit_accuracy(soft, true).mean()) > 0.95
+
+
+@pytest.mark.slow
+def test_an_unfingerprinted_decoder_is_read_at_chance(fitted: WeightModulationCodec, paint: PaintGenerator) -> None:
+    """Against random codes, whatever the reader says of clean content: matches follow Bin(bits, 1/2) exactly."""
+    latents = paint.latents([""] * 4096, stream(2, "clean"))
+    content = Toy().release(paint.decode(paint.decoder, latents))
+    soft = fitted.read(Toy().observe(content))
+    codes = torch.randint(2, soft.shape, generator=stream(2, "codes"))
+    matches = own_matches(soft, codes)
+    assert float(matches.double().mean()) / BITS == pytest.approx(0.5, abs=4 * 0.5 / (4096 * BITS) ** 0.5)
+    for least in range(1, BITS + 1):
+        expected = float(p_value([least], BITS)[0])
+        assert float((matches >= least).double().mean()) == pytest.approx(
+            expected, abs=4 * (expected * (1 - expected) / 4096) ** 0.5
+        )
+    assert check_null(soft, codes[:8], 1e-6).n == 4096
+
+
+# --- the file
+
+
+def test_a_loaded_codec_is_the_saved_one(saved: Path, rough: WeightModulationCodec, paint: PaintGenerator) -> None:
+    again = load_codec(saved, Toy(), paint)
+    x, code = torch.rand(6, 3, 16, 16, generator=stream(0)), torch.tensor([1, 0, 1, 1])
+    assert torch.equal(again.read(x), rough.read(x))
+    assert decoder_digest(again.modulate(paint.decoder, code)) == decoder_digest(rough.modulate(paint.decoder, code))
+    assert dict(again.about) == dict(rough.about) and again.bits == BITS
+    again.save(saved.with_name("again.safetensors"))
+    assert _tensors(saved.with_name("again.safetensors")) == _tensors(saved)
+
+
+def _tensors(path: Path) -> dict[str, list[Any]]:
+    with safe_open(path, "pt") as file:
+        return {key: file.get_tensor(key).tolist() for key in sorted(file.keys())}
+
+
+def test_a_file_is_half_precision_and_written_whole(saved: Path) -> None:
+    with safe_open(saved, "pt") as file:
+        kinds = {file.get_tensor(key).dtype for key in file.keys()}  # noqa: SIM118 - not a dict
+    assert kinds <= {torch.float16, torch.int64} and torch.float16 in kinds
+    assert [each.name for each in saved.parent.iterdir()] == [saved.name]
+
+
+@pytest.mark.parametrize("hidden", [0, 16])
+@pytest.mark.parametrize("attention", [False, True])
+def test_a_file_brings_its_own_settings(paint: PaintGenerator, tmp_path: Path, hidden: int, attention: bool) -> None:
+    spec = Amplitude(depth=0.1, hidden=hidden, attention=attention)
+    recipe = dataclasses.replace(SHORT, steps=1)
+    codec = scheme(recipe, modulation=spec, bits=5, reader=StatisticsReader((4, 6, 8), 16)).fit(Toy(), paint, stream(0))
+    codec.save(tmp_path / "c.safetensors")
+    again = load_codec(tmp_path / "c.safetensors", Toy(), paint)
+    x = torch.rand(2, 3, 16, 16, generator=stream(0))
+    assert again.bits == 5 and torch.equal(again.read(x), codec.read(x))
+
+
+def refusal(path: Path, generator: PaintGenerator) -> str:
+    with pytest.raises(UserError) as caught:
+        load_codec(path, Toy(), generator)
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(f"codec {path}: ")
+    return line.removeprefix(f"codec {path}: ")
+
+
+def test_a_missing_file_is_refused(tmp_path: Path, paint: PaintGenerator) -> None:
+    assert "found none" in refusal(tmp_path / "gone.safetensors", paint)
+    assert refusal(tmp_path, paint), "a folder is no file"
+
+
+@pytest.mark.parametrize("keep", [0, 4, 100, 0.5, 0.99])
+def test_a_truncated_file_is_refused(saved: Path, paint: PaintGenerator, keep: float) -> None:
+    raw = saved.read_bytes()
+    saved.write_bytes(raw[: int(keep * len(raw)) if isinstance(keep, float) else keep])
+    assert "damaged" in refusal(saved, paint)
+
+
+def test_a_pickle_is_refused(tmp_path: Path, paint: PaintGenerator) -> None:
+    torch.save({"a": torch.zeros(3)}, tmp_path / "c.safetensors")
+    assert "damaged" in refusal(tmp_path / "c.safetensors", paint)
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path: Path, paint: PaintGenerator) -> None:
+    path = tmp_path / "c.safetensors"
+    save_file({"reader.x": torch.zeros(1)}, path)
+    assert refusal(path, paint) == "expected format genprint-weight-modulation-1, found None"
+    save_file({"reader.x": torch.zeros(1)}, path, {"format": "genprint-weight-modulation-99"})
+    assert refusal(path, paint).endswith("found genprint-weight-modulation-99")
+
+
+@pytest.mark.parametrize("other", [PaintGenerator(seed=1), PaintGenerator(width=12)], ids=["values", "shapes"])
+def test_a_codec_of_another_decoder_is_refused(saved: Path, other: PaintGenerator) -> None:
+    line = refusal(saved, other)
+    assert line.startswith("fitted for the decoder ") and decoder_digest(other.decoder)[:12] in line
+
+
+def rewritten(path: Path, change: Callable[[dict[str, Tensor], dict[str, str]], Any]) -> Path:
+    """The file with its tensors and facts changed."""
+    with safe_open(path, "pt") as file:
+        about = dict(file.metadata())
+        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+    change(state, about)
+    save_file(state, path, about)
+    return path
+
+
+DAMAGES: dict[str, Callable[[dict[str, Tensor], dict[str, str]], Any]] = {
+    "a tensor is missing": lambda state, about: state.pop(sorted(state)[0]),
+    "a tensor is too many": lambda state, about: state.update({"reader.more": torch.zeros(2)}),
+    "a part is unknown": lambda state, about: state.update({"writer.more": torch.zeros(2)}),
+    "a tensor without a part": lambda state, about: state.update({"more": torch.zeros(2)}),
+    "a tensor of another shape": lambda state, about: state.update({sorted(state)[0]: torch.zeros(7, 7)}),
+    "other bits": lambda state, about: about.update(bits="9"),
+    "no number of bits": lambda state, about: about.update(bits="many"),
+    "no bits": lambda state, about: about.pop("bits"),
+    "no decoder": lambda state, about: about.pop("decoder"),
+    "no modulation": lambda state, about: about.pop("modulation"),
+    "an unknown modulation": lambda state, about: about.update(modulation='{"name": "Magic"}'),
+    "an unknown setting": lambda state, about: about.update(modulation='{"name": "Amplitude", "magic": 1}'),
+    "a broken setting": lambda state, about: about.update(reader="{"),
+    "an unknown reader setting": lambda state, about: about.update(reader='{"rank": 2, "channels": 3, "magic": 1}'),
+    "a rank of nothing": lambda state, about: about.update(reader=about["reader"].replace('"rank": 2', '"rank": 7')),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_file_that_does_not_fit_together_is_refused(saved: Path, paint: PaintGenerator, damage: str) -> None:
+    assert refusal(rewritten(saved, DAMAGES[damage]), paint)
+
+
+# --- where codecs live
+
+
+def test_a_codec_is_found_where_fit_writes_it_and_for_its_decoder_only(
+    rough: WeightModulationCodec, paint: PaintGenerator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GENPRINT_CACHE", raising=False)
+    assert find_codec("wouaf", "toy", paint) is None
+    path = codec_path("wouaf", "toy", paint)
+    rough.save(path)
+    assert find_codec("wouaf", "toy", paint) == path
+    for scheme_name, modality, generator in (
+        ("wouaf-augmented", "toy", paint),
+        ("wouaf", "audio", paint),
+        ("wouaf", "toy", PaintGenerator(seed=1)),
+    ):
+        assert find_codec(scheme_name, modality, generator) is None
+
+
+def test_the_cache_can_be_moved(paint: PaintGenerator, cache: Path) -> None:
+    assert codec_path("wouaf", "toy", paint).is_relative_to(cache)
+
+
+def test_a_name_that_is_a_path_stays_within_its_folder(paint: PaintGenerator, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = codec_path("wouaf", "toy", paint)
+    monkeypatch.setattr(PaintGenerator, "name", "../some/hub id")
+    assert codec_path("wouaf", "toy", paint).parent.parent == plain.parent.parent
+
+
+def test_a_digest_names_names_shapes_and_values(paint: PaintGenerator) -> None:
+    one = nn.Linear(2, 3).requires_grad_(False)
+    digest = decoder_digest(one)
+    assert decoder_digest(one) == digest
+    renamed, reshaped = nn.Sequential(one), nn.Linear(3, 2)
+    assert len({digest, decoder_digest(renamed), decoder_digest(reshaped)}) == 3
+    one.bias[0] += 1e-3
+    assert decoder_digest(one) != digest
