@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from bench.folders import cache_folder
 from bench.protocol import Generator, Scheme
 from schemes.modulations import Amplitude
 from schemes.training import Recipe
@@ -32,7 +33,8 @@ def codec_path(scheme: str, modality: str, generator: Generator) -> Path:
     """Where ``fit`` writes: named by the decoder, so that codecs of two generators cannot be mixed up."""
     name = re.sub(r"[^\w.-]+", "-", generator.name)
     return (
-        Path(".cache/genprint/codecs")
+        cache_folder()
+        / "codecs"
         / modality
         / f"{name}-{decoder_digest(generator.decoder)[:12]}"
         / f"{scheme}.safetensors"

@@ -40,15 +40,15 @@ class Recipe:
             drown one another: at 500 steps they stood at 0.55.
     """
 
-    steps: int = 4000
+    steps: int = 5000
     batch: int = 16
-    rate: float = 1.5e-3
+    rate: float = 3e-3
     modulator_rate: float = 1e-3
     augment: bool = False
     start_quality: float = 0.85
     hold_bits: float = 0.98
     psnr_db: float = 33.0
-    pool: int = 4096
+    pool: int = 2048
     block: int = 8
 
 
@@ -98,14 +98,7 @@ def train(
     device = next(generator.decoder.parameters()).device
     latents = generator.training_latents(recipe.pool, child(rng, "latents"))
     originals = _originals(modality, generator, latents)
-    optimiser = torch.optim.AdamW(
-        [
-            {"params": list(reader.parameters()), "lr": recipe.rate},
-            {"params": list(modulator.parameters()), "lr": recipe.modulator_rate, "weight_decay": 0.0},
-        ],
-        betas=(0.9, 0.99),
-        fused=True,
-    )
+    optimiser = _optimiser(modulator, reader, recipe)
     peaks = [group["lr"] for group in optimiser.param_groups]
     bits, began = _bits(reader), time.monotonic()
     progress = Progress(bits, min(recipe.block, bits))
@@ -136,6 +129,14 @@ def train(
             _report(progress, step + 1, recipe.steps, time.monotonic() - began)
     reader.eval()
     return progress
+
+
+def _optimiser(modulator: nn.Module, reader: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    groups: list[dict[str, Any]] = [
+        {"params": list(reader.parameters()), "lr": recipe.rate},
+        {"params": list(modulator.parameters()), "lr": recipe.modulator_rate, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, betas=(0.9, 0.99), fused=True)
 
 
 def _pairs(pool: int, batch: int, bits: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:

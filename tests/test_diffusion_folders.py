@@ -54,7 +54,10 @@ def tensors(file: str, key: str, change: Callable[[Tensor], Tensor | None]) -> C
 
 
 def write(name: str, content: bytes) -> Callable[[Path], None]:
-    return lambda folder: (folder / name).write_bytes(content) and None
+    def damage(folder: Path) -> None:
+        (folder / name).write_bytes(content)
+
+    return damage
 
 
 def halve(name: str | Path) -> Callable[[Path], None]:

@@ -33,7 +33,7 @@ class Amplitude:
         attention: whether queries, keys and values are modulated too (WOUAF-all) or convolutions only (WOUAF-conv).
     """
 
-    depth: float = 0.3
+    depth: float = 1.0
     hidden: int = 0
     attention: bool = True
 
