@@ -9,7 +9,7 @@ from bench.folders import cache_folder
 from bench.protocol import Generator, Scheme
 from schemes.modulations import Amplitude
 from schemes.training import Recipe
-from schemes.weight_modulation import WeightModulation, decoder_digest, load_codec
+from schemes.weight_modulation import WeightModulation, decoder_digest, fits, load_codec
 
 __all__ = ["SCHEMES", "codec_path", "find_codec", "load_codec"]
 
@@ -23,10 +23,10 @@ ZOO = Path(__file__).parent / "zoo"
 
 def find_codec(scheme: str, modality: str, generator: Generator) -> Path | None:
     """The trained codec of a scheme for this very decoder: fitted here, or shipped in the zoo; None when neither."""
-    for path in (codec_path(scheme, modality, generator), ZOO / modality / f"{generator.name}-{scheme}.safetensors"):
-        if path.is_file():
-            return path
-    return None
+    fitted, shipped = codec_path(scheme, modality, generator), ZOO / modality / f"{generator.name}-{scheme}.safetensors"
+    if fitted.is_file():
+        return fitted
+    return shipped if shipped.is_file() and fits(shipped, generator) else None
 
 
 def codec_path(scheme: str, modality: str, generator: Generator) -> Path:

@@ -128,6 +128,10 @@ def train(
         if (step + 1) % 100 == 0:
             _report(progress, step + 1, recipe.steps, time.monotonic() - began)
     reader.eval()
+    if progress.active < bits:
+        logger.warning(
+            "fit: only %d of %d bits were reached in %d steps; train longer", progress.active, bits, recipe.steps
+        )
     return progress
 
 

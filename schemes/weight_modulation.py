@@ -114,8 +114,10 @@ class WeightModulationCodec:
         Raises:
             UserError: when the code has another length or another value.
         """
-        if fingerprint.shape != (self.bits,) or not bool(((fingerprint == 0) | (fingerprint == 1)).all()):
-            raise UserError(f"fingerprint: expected {self.bits} values of 0 or 1, found {tuple(fingerprint.shape)}")
+        if fingerprint.shape != (self.bits,):
+            raise UserError(f"fingerprint: expected {self.bits} values of 0 or 1, found the shape {tuple(fingerprint.shape)}")
+        if other := sorted(set(fingerprint.tolist()) - {0, 1}):
+            raise UserError(f"fingerprint: expected {self.bits} values of 0 or 1, found {other[0]:g}")
         first = next(self.modulator.parameters())
         code = fingerprint.to(first.device, first.dtype) * 2 - 1
         copy = detached_copy(decoder)
@@ -157,19 +159,33 @@ def load_codec(path: Path, modality: Modality, generator: Generator) -> WeightMo
         raise UserError(f"codec {path}: expected safetensors, found a damaged file ({error})") from error
     if about.get("format") != FORMAT:
         raise UserError(f"codec {path}: expected format {FORMAT}, found {about.get('format')}")
-    if about["decoder"] != (found := decoder_digest(generator.decoder)):
-        raise UserError(
-            f"codec {path}: fitted for the decoder {about['decoder'][:12]} of {about['generator']}, "
-            f"found the decoder {found[:12]} of {generator.name}; run `make fit`"
-        )
+    found = decoder_digest(generator.decoder)
+    try:
+        if about["decoder"] != found:
+            raise UserError(
+                f"codec {path}: fitted for the decoder {about['decoder'][:12]} of {about['generator']}, "
+                f"found the decoder {found[:12]} of {generator.name}; run `make fit`"
+            )
+        return _codec(generator.decoder, about, _parts(state))
+    except (RuntimeError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
+        raise UserError(f"codec {path}: expected what `fit` writes, found something else: {reason}") from error
+
+
+def fits(path: Path, generator: Generator) -> bool:
+    """Whether the codec in ``path`` was fitted for this generator's decoder."""
+    with safe_open(path, "pt") as file:
+        return (file.metadata() or {}).get("decoder") == decoder_digest(generator.decoder)
+
+
+def _parts(state: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     parts: dict[str, dict[str, Tensor]] = {"modulator": {}, "reader": {}}
     for key, value in state.items():
         part, _, name = key.partition(".")
         parts[part][name] = value.float() if value.is_floating_point() else value
-    try:
-        return _codec(generator.decoder, about, parts)
-    except (RuntimeError, KeyError) as error:
-        raise UserError(f"codec {path}: its tensors do not fit: {str(error).splitlines()[-1].strip()}") from error
+    return parts
 
 
 def _codec(decoder: nn.Module, about: dict[str, str], parts: dict[str, dict[str, Tensor]]) -> WeightModulationCodec:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.protocol import UserError
+from bench.rng import fenced
 from bench.weights import effective_weight, input_axis, input_channels, weighted_layers
 
 # WOUAF modulates both convolutions of each resnet block and the attention's queries, keys and values.
@@ -66,10 +67,11 @@ class GainMap(nn.Module):
         self.layers = layers
         width = spec.hidden or bits
         self.mapping = nn.Sequential()
-        if spec.hidden:
-            for size in (bits, width):
-                self.mapping.extend([nn.Linear(size, width), nn.LeakyReLU(0.2)])
-        self.affine = nn.Linear(width, sum(layers.values()))
+        with fenced(0):  # torch draws initial weights that are replaced below
+            if spec.hidden:
+                for size in (bits, width):
+                    self.mapping.extend([nn.Linear(size, width), nn.LeakyReLU(0.2)])
+            self.affine = nn.Linear(width, sum(layers.values()))
         with torch.no_grad():
             for layer in (m for m in self.modules() if isinstance(m, nn.Linear)):
                 layer.weight.copy_(torch.randn(layer.weight.shape, generator=rng) / layer.in_features**0.5)
