@@ -109,7 +109,7 @@ PRESETS: dict[str, Plan] = {
             public_items=32,
         ),
         Plan("quick", 32, 4, 8, 8, 64, False),
-        Plan("standard", 64, 8, 8, 32, 256, True),
+        Plan("standard", 64, 8, 6, 32, 256, True),
         Plan("paper", 256, 20, 32, 128, 1024, True),
     )
 }
