@@ -115,7 +115,9 @@ class WeightModulationCodec:
             UserError: when the code has another length or another value.
         """
         if fingerprint.shape != (self.bits,):
-            raise UserError(f"fingerprint: expected {self.bits} values of 0 or 1, found the shape {tuple(fingerprint.shape)}")
+            raise UserError(
+                f"fingerprint: expected {self.bits} values of 0 or 1, found the shape {tuple(fingerprint.shape)}"
+            )
         if other := sorted(set(fingerprint.tolist()) - {0, 1}):
             raise UserError(f"fingerprint: expected {self.bits} values of 0 or 1, found {other[0]:g}")
         first = next(self.modulator.parameters())

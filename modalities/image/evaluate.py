@@ -82,16 +82,16 @@ def _sample(generator: DiffusionGenerator, prompts: list[str], rng: torch.Genera
 
 
 def contact_sheet(generator: DiffusionGenerator, path: Path) -> None:
-    """Draw 64 samples with their captions: benchmark prompts of every group, both styles."""
+    """Draw 64 samples with their captions: the first benchmark prompts of a seed, not a selection."""
     prompts = Image().prompts(64, stream(SEED, "sheet"))
     samples = _sample(generator, prompts, stream(SEED, "sheet latents"))
-    figure = Figure(figsize=(12, 14), dpi=110)
+    figure = Figure(figsize=(12, 16), dpi=90)
     for index, (caption, picture) in enumerate(zip(prompts, samples, strict=True)):
         axes = figure.add_subplot(8, 8, index + 1)
         axes.imshow(picture.permute(1, 2, 0).numpy(), interpolation="nearest")
         axes.set_axis_off()
         axes.set_title(_wrapped(caption), fontsize=7)
-    figure.tight_layout(pad=0.4)
+    figure.tight_layout(pad=0.8, h_pad=1.5)
     figure.savefig(path, metadata={"Software": None})
 
 
