@@ -216,7 +216,7 @@ def trade_off(attacks: Table, board: Table, series: dict[str, Look], damage: str
         axes.step(rows[damage], worst, where="post", color=look.colour, linestyle=look.dash)
         fresh = rows[worst.diff().fillna(worst.iloc[0] - 1) < -0.06]
         corners += [(row[damage], row["identification"], drawing.setting(row)) for _, row in fresh.iterrows()]
-    _damage_axis(axes, board, damage, series)
+    _damage_axis(axes, board, attacks, damage, series)
     axes.margins(x=0.1)
     axes.set_ylim(-0.06, 1.06)
     axes.set_ylabel("Users identified")
@@ -226,7 +226,7 @@ def trade_off(attacks: Table, board: Table, series: dict[str, Look], damage: str
     return figure
 
 
-def _damage_axis(axes: Axes, board: Table, damage: str, series: dict[str, Look]) -> None:
+def _damage_axis(axes: Axes, board: Table, attacks: Table, damage: str, series: dict[str, Look]) -> None:
     """Damage grows to the right; dotted lines show the quality without an attack."""
     if damage == "psnr":
         axes.invert_xaxis()
@@ -234,8 +234,9 @@ def _damage_axis(axes: Axes, board: Table, damage: str, series: dict[str, Look])
         return
     metric = f" ({board['quality_metric'].iloc[0]})" if len(board) else ""
     axes.set_xlabel(f"Fréchet distance{metric} after the attack; dotted: without attack")
-    for scheme, quality in zip(board["scheme"], board["quality_fingerprinted"], strict=True):
-        axes.axvline(quality, color=series[scheme].colour, linewidth=0.9, linestyle=":")
+    if "quality_unattacked" in attacks:  # of the same items: distances at different n cannot be compared
+        for scheme, quality in attacks.groupby("scheme")["quality_unattacked"].first().items():
+            axes.axvline(quality, color=series[scheme].colour, linewidth=0.9, linestyle=":")
 
 
 def scores(board: Table, series: dict[str, Look]) -> Figure:
