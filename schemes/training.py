@@ -1,4 +1,4 @@
-"""The training loop of weight-modulation fingerprints: bits first, quality second."""
+"""The training loop of weight-modulation fingerprints: a loud mark first, which then fades."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.protocol import Generator, Modality
-from bench.rng import child
 
 logger = logging.getLogger("genprint")
 
@@ -22,9 +21,8 @@ logger = logging.getLogger("genprint")
 class Recipe:
     """How modulator and reader are trained together, the base decoder frozen.
 
-    The quality weight stays weak until the running bit accuracy passes ``start_quality``, and then moves by a small
-    factor per step: up while the accuracy is at ``hold_bits`` or the fidelity is short of its target, down while the
-    bits suffer. With the full weight from the first step the bits never start.
+    The mark may be loud at first, ``start_db``, and has to fade to ``psnr_db`` over the first ``fade`` of the steps:
+    bits are found while they are loud. The quality weight follows whatever fidelity is asked for at each step.
 
     Attributes:
         steps: optimiser steps.
@@ -32,106 +30,94 @@ class Recipe:
         rate: learning rate of the reader.
         modulator_rate: learning rate of the modulator.
         augment: whether the reader sees distorted content.
-        start_quality: running bit accuracy at which the quality term wakes up.
-        hold_bits: running bit accuracy that the controller defends afterwards.
-        psnr_db: fidelity to the original decoder's output at which the weight stops growing.
+        start_db: fidelity to the original decoder's output asked for at first, PSNR.
+        psnr_db: fidelity asked for in the end.
+        fade: share of the steps between the two.
+        decay: share of the steps, at the end, over which the learning rates fall to 2 %.
         pool: training latents drawn once.
-        block: bits trained at first, and joining whenever the running accuracy passes ``start_quality``. All 32 at once
-            drown one another: at 500 steps they stood at 0.55.
     """
 
     steps: int = 5000
     batch: int = 16
-    rate: float = 3e-3
-    modulator_rate: float = 1e-3
+    rate: float = 1e-3
+    modulator_rate: float = 3e-3
     augment: bool = False
-    start_quality: float = 0.85
-    hold_bits: float = 0.98
-    psnr_db: float = 33.0
-    pool: int = 2048
-    block: int = 8
+    start_db: float = 26.0
+    psnr_db: float = 31.0
+    fade: float = 0.6
+    decay: float = 0.5
+    pool: int = 4096
 
 
 @dataclass
 class Progress:
-    """Running averages that steer the loop, and the log it leaves.
+    """Running averages that steer the loop, and the log it leaves."""
 
-    Attributes:
-        bits: bits to train in the end.
-        active: bits in training now.
-    """
-
-    bits: int
-    active: int
     accuracy: float = 0.5
     psnr_db: float = 0.0
     weight: float = 0.2
-    awake: bool = False
     log: list[dict[str, float]] = field(default_factory=list)
 
-    def update(self, recipe: Recipe, accuracy: float, psnr_db: float) -> None:
-        """Follow one step's measurements, let the next block of bits join, and move the quality weight."""
+    def update(self, recipe: Recipe, step: int, accuracy: float, psnr_db: float) -> None:
+        """Follow one step's measurements and move the quality weight, by 3 % at most, towards the fidelity due."""
         self.accuracy += 0.02 * (accuracy - self.accuracy)
-        self.psnr_db = psnr_db if self.psnr_db == 0 else self.psnr_db + 0.02 * (psnr_db - self.psnr_db)
-        if self.active < self.bits:
-            if self.accuracy > recipe.start_quality:
-                known, self.active = self.active, min(self.active + recipe.block, self.bits)
-                self.accuracy = 0.5 + (self.accuracy - 0.5) * known / self.active
-            return
-        self.awake = self.awake or self.accuracy > recipe.start_quality
-        if self.awake and self.accuracy > recipe.hold_bits and self.psnr_db < recipe.psnr_db:
-            self.weight = min(self.weight * 1.01, 10.0)
-        elif self.awake and self.accuracy < recipe.start_quality:
-            self.weight = max(self.weight / 1.01, 0.2)
-        elif self.awake and self.psnr_db < recipe.psnr_db - 3:
-            self.weight = min(self.weight * 1.004, 10.0)
+        self.psnr_db = psnr_db if self.psnr_db == 0 else self.psnr_db + 0.05 * (psnr_db - self.psnr_db)
+        faded = min(1.0, step / max(1.0, recipe.fade * recipe.steps))
+        missing = recipe.start_db + faded * (recipe.psnr_db - recipe.start_db) - self.psnr_db
+        self.weight = min(max(self.weight * math.exp(0.01 * max(-3.0, min(3.0, missing))), 0.02), 100.0)
+
+
+def originals(modality: Modality, generator: Generator, latents: Tensor) -> Tensor:
+    """What the public decoder makes of each latent, observed, (N, C, ...) on the CPU.
+
+    In half precision, which resolves an 8-bit step eight times.
+    """
+    with torch.no_grad():
+        parts = [modality.soft_release(generator.decode(generator.decoder, z)).half().cpu() for z in latents.split(32)]
+    return torch.cat(parts)
 
 
 def train(
-    modality: Modality, generator: Generator, modulator: Any, reader: nn.Module, recipe: Recipe, rng: torch.Generator
+    modality: Modality,
+    generator: Generator,
+    modulator: Any,
+    reader: nn.Module,
+    recipe: Recipe,
+    pool: tuple[Tensor, Tensor],
+    rng: torch.Generator,
 ) -> Progress:
-    """Train ``modulator`` and ``reader`` in place for ``generator``.
+    """Train ``modulator`` and ``reader`` in place for ``generator`` on a ``pool`` of latents and their originals.
 
     Returns:
         The log: running bit accuracy, PSNR to the original output and quality weight, every 100 steps.
     """
+    latents, unmarked = pool
     device = next(generator.decoder.parameters()).device
-    latents = generator.training_latents(recipe.pool, child(rng, "latents"))
-    originals = _originals(modality, generator, latents)
     optimiser = _optimiser(modulator, reader, recipe)
     peaks = [group["lr"] for group in optimiser.param_groups]
-    bits, began = _bits(reader), time.monotonic()
-    progress = Progress(bits, min(recipe.block, bits))
+    bits, began, progress = modulator.bits, time.monotonic(), Progress()
     reader.train()
     for step in range(recipe.steps):
         for group, peak in zip(optimiser.param_groups, peaks, strict=True):
-            group["lr"] = peak * _factor(step, recipe.steps)
+            group["lr"] = peak * _factor(step, recipe)
         rows, codes = _pairs(len(latents), recipe.batch, bits, rng)
-        codes = codes.to(device)
-        active = progress.active
-        codes[:, active:] = 0  # no bit: neither written nor asked for
+        codes, original = codes.to(device), unmarked[rows].to(device).float()
         with torch.autocast(device.type, torch.bfloat16):
             with modulator.applied(generator.decoder, codes):
                 marked = modality.soft_release(generator.decode(generator.decoder, latents[rows].to(device)))
-            soft = reader(modality.augment(marked, rng) if recipe.augment else marked)[:, :active]
-            original = originals[rows].to(device).float()
-            apart = modality.perceptual_loss(original, marked).mean() if progress.awake else marked.new_zeros(())
+            soft = reader(modality.augment(marked, rng) if recipe.augment else marked)
+            apart = modality.perceptual_loss(original, marked).mean()
         error = F.mse_loss(marked, original)
-        bit_loss = F.binary_cross_entropy_with_logits(soft, (codes[:, :active] > 0).float())
-        loss = bit_loss + progress.weight * (20 * error + apart)
+        loss = F.binary_cross_entropy_with_logits(soft, (codes > 0).float()) + progress.weight * (20 * error + apart)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_([*reader.parameters(), *modulator.parameters()], 1.0)
         optimiser.step()
-        accuracy = float(((soft > 0) == (codes[:, :active] > 0)).float().mean())
-        progress.update(recipe, accuracy, -10 * math.log10(max(error.item(), 1e-9)))
+        accuracy = float(((soft > 0) == (codes > 0)).float().mean())
+        progress.update(recipe, step, accuracy, -10 * math.log10(max(error.item(), 1e-9)))
         if (step + 1) % 100 == 0:
             _report(progress, step + 1, recipe.steps, time.monotonic() - began)
     reader.eval()
-    if progress.active < bits:
-        logger.warning(
-            "fit: only %d of %d bits were reached in %d steps; train longer", progress.active, bits, recipe.steps
-        )
     return progress
 
 
@@ -154,31 +140,19 @@ def _pairs(pool: int, batch: int, bits: int, rng: torch.Generator) -> tuple[Tens
     return torch.cat([rows, rows]), torch.cat([codes, -codes])
 
 
-@torch.no_grad()
-def _originals(modality: Modality, generator: Generator, latents: Tensor) -> Tensor:
-    """What the public decoder makes of each latent, once: half precision resolves an 8-bit step eight times."""
-    parts = [modality.soft_release(generator.decode(generator.decoder, z)).half().cpu() for z in latents.split(32)]
-    return torch.cat(parts)
-
-
-def _bits(reader: nn.Module) -> int:
-    return int([m for m in reader.modules() if isinstance(m, nn.Linear)][-1].out_features)
-
-
-def _factor(step: int, steps: int) -> float:
-    """Warm-up over 100 steps, flat, then cosine over the last 60 %."""
-    if step < 100:
-        return (step + 1) / 100
-    tail = max(0.0, (step / steps - 0.4) / 0.6)
+def _factor(step: int, recipe: Recipe) -> float:
+    """Warm-up over 50 steps, flat, then a cosine."""
+    if step < 50:
+        return (step + 1) / 50
+    tail = max(0.0, 1 - (1 - step / recipe.steps) / recipe.decay)
     return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * tail))
 
 
 def _report(progress: Progress, step: int, steps: int, seconds: float) -> None:
-    row = {"step": step, "bits": progress.active, "bit_accuracy": progress.accuracy, "psnr_db": progress.psnr_db}
-    row["weight"] = progress.weight
+    row = {"step": step, "bit_accuracy": progress.accuracy, "psnr_db": progress.psnr_db, "weight": progress.weight}
     progress.log.append({key: round(value, 4) for key, value in (row | {"seconds": seconds}).items()})
     logger.info(
-        "fit: step %d of %d, %d bits at accuracy %.4f, PSNR %.1f dB, quality weight %.3g",
-        *(step, steps, progress.active, progress.accuracy, progress.psnr_db, progress.weight),
+        "fit: step %d of %d, bit accuracy %.4f, PSNR %.1f dB, quality weight %.3g",
+        *(step, steps, progress.accuracy, progress.psnr_db, progress.weight),
         extra={"stage": "fit", "done": step, "total": steps},
     )

@@ -22,10 +22,10 @@ from bench.rng import child, fenced
 from bench.weights import detached_copy, set_effective_weight
 from schemes import training
 from schemes.modulations import Amplitude, Modulation
-from schemes.readers import StatisticsReader
+from schemes.readers import WhitenedNetwork, WhitenedReader
 from schemes.training import Recipe
 
-FORMAT = "genprint-weight-modulation-1"
+FORMAT = "genprint-weight-modulation-2"
 MODULATIONS: dict[str, type[Any]] = {"Amplitude": Amplitude}
 
 
@@ -43,7 +43,7 @@ class WeightModulation:
     modulation: Modulation = field(default_factory=Amplitude)
     bits: int = 32
     recipe: Recipe = field(default_factory=Recipe)
-    reader: StatisticsReader = field(default_factory=StatisticsReader)
+    reader: WhitenedReader = field(default_factory=WhitenedReader)
 
     def fit(self, modality: Modality, generator: Generator, rng: torch.Generator) -> WeightModulationCodec:
         """Train modulator and reader for ``generator``.
@@ -56,20 +56,21 @@ class WeightModulation:
         began = time.monotonic()
         decoder = generator.decoder
         device = next(decoder.parameters()).device
-        with torch.no_grad():
-            example = generator.decode(decoder, generator.training_latents(1, child(rng, "example")))
-            observed = modality.soft_release(example)
-        modulator = self.modulation.bind(decoder, self.bits, child(rng, "modulator"))
+        latents = generator.training_latents(self.recipe.pool, child(rng, "latents"))
+        unmarked = training.originals(modality, generator, latents)
+        modulator = self.modulation.bind(decoder, self.bits, child(rng, "modulator")).to(device)
         with fenced(child(rng, "reader").initial_seed()):
-            reader = self.reader.build(observed, self.bits)
-        modulator, reader = modulator.to(device), reader.to(device)
-        progress = training.train(modality, generator, modulator, reader, self.recipe, child(rng, "training"))
+            reader = self.reader.build(unmarked, self.bits).to(device)
+        rng = child(rng, "training")
+        progress = training.train(modality, generator, modulator, reader, self.recipe, (latents, unmarked), rng)
+        reader.fold()
+        reader.balance(unmarked)
         about = {
             "format": FORMAT,
             "scheme": repr(self),
             "bits": str(self.bits),
             "modulation": json.dumps({"name": type(self.modulation).__name__, **_fields(self.modulation)}),
-            "reader": json.dumps(_fields(self.reader) | {"rank": observed.ndim - 2, "channels": observed.shape[1]}),
+            "reader": json.dumps(_fields(self.reader) | {"shape": unmarked.shape[1:]}),
             "decoder": decoder_digest(decoder),
             "generator": generator.name,
             "fit_seconds": f"{time.monotonic() - began:.1f}",
@@ -199,10 +200,10 @@ def _codec(decoder: nn.Module, about: dict[str, str], parts: dict[str, dict[str,
     spec = MODULATIONS[modulation.pop("name")](**modulation)
     device = next(decoder.parameters()).device
     modulator = spec.bind(decoder, int(about["bits"]), torch.Generator())
-    shape = json.loads(about["reader"])
-    reader_spec = StatisticsReader(tuple(shape["widths"]), shape["hidden"])
+    settings = json.loads(about["reader"])
+    example = torch.zeros(1, *settings.pop("shape"))
     with fenced(0):
-        reader = reader_spec.build(torch.empty(1, shape["channels"], *[1] * shape["rank"]), int(about["bits"]))
+        reader = WhitenedNetwork(example, int(about["bits"]), WhitenedReader(**settings))
     for module, state in ((modulator, parts["modulator"]), (reader, parts["reader"])):
         module.load_state_dict({key: _half(value).to(value.dtype) for key, value in state.items()})
         module.to(device).eval().requires_grad_(False)

@@ -32,10 +32,10 @@ def main(
     folder = cache_folder() / "training"
     tokenizer, encoder = text.train(seed, place, folder / "tokenizer")
     vae = autoencoder.train(seed, place)
-    unet = denoiser.train(seed, place, tokenizer, encoder)
-    assemble(vae, unet, encoder, tokenizer)
+    model = denoiser.train(seed, place, tokenizer, encoder)
+    assemble(vae, model.unet, model.encoder, tokenizer)
     LOGS.mkdir(parents=True, exist_ok=True)
-    for stage in ("text", "autoencoder", "denoiser"):
+    for stage in ("text", "autoencoder", *(part.name for part in denoiser.ROUNDS)):
         shutil.copyfile(folder / f"{stage}.csv", LOGS / f"image_{stage}.csv")
 
 

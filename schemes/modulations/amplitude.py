@@ -34,7 +34,7 @@ class Amplitude:
         attention: whether queries, keys and values are modulated too (WOUAF-all) or convolutions only (WOUAF-conv).
     """
 
-    depth: float = 1.0
+    depth: float = 0.3
     hidden: int = 0
     attention: bool = True
 
@@ -64,7 +64,7 @@ class GainMap(nn.Module):
 
     def __init__(self, layers: dict[str, int], bits: int, spec: Amplitude, rng: torch.Generator) -> None:
         super().__init__()
-        self.layers = layers
+        self.layers, self.bits = layers, bits
         width = spec.hidden or bits
         self.mapping = nn.Sequential()
         with fenced(0):  # torch draws initial weights that are replaced below

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 class Modulator(Protocol):
     """The trained part of a modulation, bound to one decoder's layers; an ``nn.Module``."""
 
+    bits: int
+
     def weights(self, decoder: nn.Module, code: Tensor) -> dict[str, Tensor]:
         """Effective weights of the layers it touches, by layer name, for one ±1 code (bits,)."""
         ...
