@@ -96,7 +96,7 @@ class WhitenedNetwork(nn.Module):
         """Move every bit's threshold to the median of unmarked content, which then reads as 1 half of the time."""
         device = self.head.bias.device
         soft = torch.cat([self(x.to(device).float()) for x in originals.split(128)])
-        self.head.bias -= soft.median(0).values
+        self.head.bias.sub_(soft.median(0).values)
 
     def forward(self, x: Tensor) -> Tensor:
         """Soft bits (B, bits) of tensors (B, C, ...); positive means 1."""
