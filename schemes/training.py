@@ -82,18 +82,17 @@ def originals(modality: Modality, generator: Generator, latents: Tensor) -> Tens
 def train(
     modality: Modality,
     generator: Generator,
-    modulator: Any,
-    reader: nn.Module,
-    recipe: Recipe,
+    networks: tuple[Any, nn.Module],
     pool: tuple[Tensor, Tensor],
+    recipe: Recipe,
     rng: torch.Generator,
 ) -> Progress:
-    """Train ``modulator`` and ``reader`` in place for ``generator`` on a ``pool`` of latents and their originals.
+    """Train modulator and reader, the two ``networks``, in place on a ``pool`` of latents and their originals.
 
     Returns:
         The log: running bit accuracy, PSNR to the original output and quality weight, every 100 steps.
     """
-    latents, unmarked = pool
+    (modulator, reader), (latents, unmarked) = networks, pool
     device = next(generator.decoder.parameters()).device
     optimiser = _optimiser(modulator, reader, recipe)
     peaks = [group["lr"] for group in optimiser.param_groups]

@@ -61,8 +61,8 @@ class WeightModulation:
         modulator = self.modulation.bind(decoder, self.bits, child(rng, "modulator")).to(device)
         with fenced(child(rng, "reader").initial_seed()):
             reader = self.reader.build(unmarked, self.bits).to(device)
-        rng = child(rng, "training")
-        progress = training.train(modality, generator, modulator, reader, self.recipe, (latents, unmarked), rng)
+        networks, pool = (modulator, reader), (latents, unmarked)
+        progress = training.train(modality, generator, networks, pool, self.recipe, child(rng, "training"))
         reader.fold()
         reader.balance(unmarked)
         about = {
