@@ -22,10 +22,10 @@ from bench.rng import child, fenced
 from bench.weights import detached_copy, set_effective_weight
 from schemes import training
 from schemes.modulations import Amplitude, Modulation
-from schemes.readers import WhitenedNetwork, WhitenedReader
+from schemes.readers import StatisticsNetwork, StatisticsReader
 from schemes.training import Recipe
 
-FORMAT = "genprint-weight-modulation-2"
+FORMAT = "genprint-weight-modulation-3"
 MODULATIONS: dict[str, type[Any]] = {"Amplitude": Amplitude}
 
 
@@ -43,7 +43,7 @@ class WeightModulation:
     modulation: Modulation = field(default_factory=Amplitude)
     bits: int = 32
     recipe: Recipe = field(default_factory=Recipe)
-    reader: WhitenedReader = field(default_factory=WhitenedReader)
+    reader: StatisticsReader = field(default_factory=StatisticsReader)
 
     def fit(self, modality: Modality, generator: Generator, rng: torch.Generator) -> WeightModulationCodec:
         """Train modulator and reader for ``generator``.
@@ -63,14 +63,12 @@ class WeightModulation:
             reader = self.reader.build(unmarked, self.bits).to(device)
         networks, pool = (modulator, reader), (latents, unmarked)
         progress = training.train(modality, generator, networks, pool, self.recipe, child(rng, "training"))
-        reader.fold()
-        reader.balance(unmarked)
         about = {
             "format": FORMAT,
             "scheme": repr(self),
             "bits": str(self.bits),
             "modulation": json.dumps({"name": type(self.modulation).__name__, **_fields(self.modulation)}),
-            "reader": json.dumps(_fields(self.reader) | {"shape": unmarked.shape[1:]}),
+            "reader": json.dumps(_fields(self.reader) | {"rank": unmarked.ndim - 2, "channels": unmarked.shape[1]}),
             "decoder": decoder_digest(decoder),
             "generator": generator.name,
             "fit_seconds": f"{time.monotonic() - began:.1f}",
@@ -201,9 +199,9 @@ def _codec(decoder: nn.Module, about: dict[str, str], parts: dict[str, dict[str,
     device = next(decoder.parameters()).device
     modulator = spec.bind(decoder, int(about["bits"]), torch.Generator())
     settings = json.loads(about["reader"])
-    example = torch.zeros(1, *settings.pop("shape"))
+    rank, channels = int(settings.pop("rank")), int(settings.pop("channels"))
     with fenced(0):
-        reader = WhitenedNetwork(example, int(about["bits"]), WhitenedReader(**settings))
+        reader = StatisticsNetwork(rank, channels, int(about["bits"]), StatisticsReader(**settings))
     for module, state in ((modulator, parts["modulator"]), (reader, parts["reader"])):
         module.load_state_dict({key: _half(value).to(value.dtype) for key, value in state.items()})
         module.to(device).eval().requires_grad_(False)

@@ -175,15 +175,24 @@ def test_training_latents_come_from_the_fit_split_only(
     generator: DiffusionGenerator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[str, ...]] = []
+    prompted: list[str] = []
+    sample = DiffusionGenerator.latents
+
+    def latents_of(self: DiffusionGenerator, prompts: list[str], rng: torch.Generator) -> Tensor:
+        prompted.extend(prompts)
+        return sample(self, prompts, rng)
 
     def images(splits: tuple[str, ...] = ()) -> Tensor:
         asked.append(splits)
         return data.public_images()
 
     monkeypatch.setattr(data, "training_images", images)
-    latents = generator.training_latents(4, stream(0, "training"))
-    assert asked == [("fit",)] and latents.shape == (4, 4, 32, 32)
-    assert torch.equal(latents, generator.training_latents(4, stream(0, "training")))
+    monkeypatch.setattr(DiffusionGenerator, "latents", latents_of)
+    latents = generator.training_latents(8, stream(0, "training"))
+    assert asked == [("fit",)] and latents.shape == (8, 4, 32, 32)
+    fit = {concept.caption(style) for concept in data.concepts() if concept.split == "fit" for style in data.STYLES}
+    assert len(prompted) == 3 and fit.issuperset(prompted)
+    assert torch.equal(latents, generator.training_latents(8, stream(0, "training")))
 
 
 def test_pictures_are_fitted_to_the_size_that_is_generated(generator: DiffusionGenerator) -> None:

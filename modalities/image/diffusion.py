@@ -113,10 +113,21 @@ class DiffusionGenerator:
         return scaled
 
     def training_latents(self, n: int, rng: torch.Generator) -> Tensor:
-        """Posterior samples of ``n`` training images (as WOUAF trains), none of them behind a benchmark prompt."""
+        """Latents as the generator makes them (three of eight) and posterior samples of training images (the rest).
+
+        WOUAF trains on posterior samples and is read on both. Sampling costs a hundred times as much. None of the
+        images, and none of the prompts, is behind a benchmark prompt.
+        """
+        sampled = [concept for concept in data.concepts() if concept.split == "fit"]
+        captions = [concept.caption(style) for concept in sampled for style in data.STYLES]
+        chosen = torch.randint(len(captions), (3 * n // 8,), generator=rng).tolist()
+        made = [
+            self.latents([captions[i] for i in chosen[start : start + self.batch]], child(rng, "sampled", start))
+            for start in range(0, len(chosen), self.batch)
+        ]
         images = data.training_images(("fit",))
-        rows = torch.randint(len(images), (n,), generator=rng)
-        return self.encode(self._sized(images[rows].float() / 255), rng)
+        rows = torch.randint(len(images), (n - len(chosen),), generator=rng)
+        return torch.cat([*made, self.encode(self._sized(images[rows].float() / 255), rng)])
 
     def public_pairs(self, n: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Latents and images of ``n`` shipped public images, as an attacker with the public encoder has them.

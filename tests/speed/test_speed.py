@@ -20,7 +20,7 @@ from bench.metrics.frechet import frechet_distance
 from bench.rng import fenced, stream
 from bench.weights import detached_copy, set_effective_weight
 from schemes.modulations import Amplitude
-from schemes.readers import WhitenedNetwork, WhitenedReader
+from schemes.readers import StatisticsNetwork, StatisticsReader
 from schemes.weight_modulation import WeightModulationCodec
 
 BITS = 32
@@ -51,7 +51,7 @@ def codec(decoder: nn.Module) -> WeightModulationCodec:
     """An untrained fingerprint for it: time does not depend on training."""
     modulator = Amplitude().bind(decoder, BITS, stream(0, "modulator"))
     with fenced(0):
-        reader = WhitenedNetwork(torch.zeros(1, 3, 64, 64), BITS, WhitenedReader()).eval()
+        reader = StatisticsNetwork(2, 3, BITS, StatisticsReader()).eval()
     return WeightModulationCodec(modulator, reader, {"bits": str(BITS)})
 
 
