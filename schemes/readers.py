@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -95,6 +96,8 @@ class StatisticsNetwork(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Soft bits (B, bits) of tensors (B, C, ...); positive means 1."""
         rank = x.ndim - 2
+        if rank == 2:
+            x = x.contiguous(memory_format=torch.channels_last)  # a quarter faster
         with torch.autocast(x.device.type, enabled=False):  # half precision is coarser than the mark
             h = CONVOLUTIONS[rank](x.float() - self.mean, self.patches, padding=PATCHES[rank] // 2)
         statistics = _statistics(h)
@@ -109,5 +112,28 @@ class StatisticsNetwork(nn.Module):
 
 def _statistics(h: Tensor) -> list[Tensor]:
     """Mean and log-variance over space of (B, C, ...), each (B, C) in single precision."""
-    variance, mean = torch.var_mean(h.float(), tuple(range(2, h.ndim)), correction=0)
-    return [mean, (variance + 1e-4).log()]
+    mean, square = Moments.apply(h)  # type: ignore[no-untyped-call]
+    return [mean, ((square - mean.square()).clamp_min(0) + 1e-4).log()]
+
+
+class Moments(torch.autograd.Function):
+    """Mean and mean square over space of (B, C, ...), each (B, C) in single precision.
+
+    With torch's own operations the backward pass takes a third of a whole reader's time: several passes over what is
+    one multiply-add.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Both moments."""
+        ctx.save_for_backward(h)
+        wide, space = h.float(), tuple(range(2, h.ndim))
+        return wide.mean(space), (wide * wide).mean(space)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        """Gradient of ``h``: (∂mean + 2 h ∂square) / n."""
+        (h,) = ctx.saved_tensors
+        n, shape = h[0, 0].numel(), (*h.shape[:2], *[1] * (h.ndim - 2))
+        mean, square = ((g / n).to(h.dtype).view(shape) for g in gradients)
+        return torch.addcmul(mean.expand_as(h), 2 * square, h)

@@ -21,7 +21,7 @@ from bench.rng import fenced, stream
 from bench.weights import effective_weight, weighted_layers
 from schemes import SCHEMES, codec_path, find_codec, load_codec
 from schemes.modulations import Amplitude
-from schemes.readers import CONVOLUTIONS, StatisticsReader
+from schemes.readers import CONVOLUTIONS, Moments, StatisticsReader
 from schemes.training import Progress, Recipe, _bit_loss
 from schemes.weight_modulation import WeightModulation, WeightModulationCodec, decoder_digest
 from tests.toy import Toy, ToyGenerator
@@ -188,6 +188,19 @@ def test_a_reader_hears_a_change_of_texture_that_natural_content_drowns() -> Non
     with torch.no_grad():
         quiet, loud = (CONVOLUTIONS[2](each - reader.mean, reader.patches) for each in (x, marked))
     assert float((loud - quiet).std() / quiet.std()) > 20 * float((marked - x).std() / x.std())
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_moments_and_their_gradient_are_those_of_their_definition(rank: int) -> None:
+    h = torch.randn(2, 3, *[4] * rank, generator=stream(0, rank), dtype=torch.float64, requires_grad=True)
+    mean, square = Moments.apply(h.float())
+    assert torch.allclose(mean.double(), h.flatten(2).mean(2)) and torch.allclose(
+        square.double(), h.flatten(2).square().mean(2)
+    )
+    weights = torch.randn(2, 2, 3, generator=stream(1, rank))
+    (ours,) = torch.autograd.grad((weights[0] * mean + weights[1] * square).sum(), h)
+    plain = weights[0] * h.flatten(2).mean(2) + weights[1] * h.flatten(2).square().mean(2)
+    assert torch.allclose(ours, torch.autograd.grad(plain.sum(), h)[0], atol=1e-6)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
