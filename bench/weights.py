@@ -101,16 +101,26 @@ def _clone(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
     if hasattr(module, "__deepcopy__"):
         return copy.deepcopy(module, memo)
     clone = memo[id(module)] = module.__class__.__new__(module.__class__)
-    children = module.__dict__["_modules"]
-    state = {name: _value(value, memo) for name, value in module.__dict__.items() if value is not children}
-    state["_modules"] = {name: child and _clone(child, memo) for name, child in children.items()}
-    clone.__dict__.update(state)
+    state = clone.__dict__
+    for name, value in module.__dict__.items():
+        kind = type(value)
+        if kind in UNCHANGING:
+            state[name] = value
+        elif kind in TABLES and not value:  # nine of ten attributes: hook tables that nobody uses
+            state[name] = kind()
+        else:
+            state[name] = _value(value, memo)
     return clone
+
+
+UNCHANGING = frozenset({type(None), bool, int, float, str, type})
+TABLES = frozenset({dict, OrderedDict, set})
 
 
 def _value(value: Any, memo: dict[int, Any]) -> Any:
     """A copy of one attribute; tensors leave their graph, and what cannot change is shared."""
-    if value is None or isinstance(value, int | float | str | type):
+    kind = type(value)
+    if kind in UNCHANGING:
         return value
     if id(value) in memo:
         return memo[id(value)]
@@ -120,9 +130,9 @@ def _value(value: Any, memo: dict[int, Any]) -> Any:
         return memo[id(value)]
     if isinstance(value, nn.Module):
         return _clone(value, memo)
-    if type(value) in (dict, OrderedDict):
-        return type(value)((key, _value(item, memo)) for key, item in value.items())
-    return set() if value == set() else copy.deepcopy(value, memo)
+    if kind in (dict, OrderedDict):
+        return kind((key, _value(item, memo)) for key, item in value.items())
+    return copy.deepcopy(value, memo)
 
 
 def mapped_copy(module: nn.Module, change: Callable[[str, nn.Module, Tensor], Tensor | None]) -> nn.Module:
