@@ -36,13 +36,13 @@ class Recipe:
         pool: training latents drawn once.
     """
 
-    steps: int = 4500
+    steps: int = 10000
     batch: int = 16
     rate: float = 0.02
     modulator_rate: float = 3e-3
     augment: bool = False
     psnr_db: float = 31.0
-    perceptual: float = 1.0
+    perceptual: float = 3.0
     null: float = 0.1
     decay: float = 0.6
     pool: int = 4096
