@@ -1,8 +1,10 @@
-"""The leaderboard in a Markdown page: ``python -m bench.readme leaderboards/image/reference README.md``."""
+"""Tables of a run in a Markdown page: ``python -m bench.readme leaderboards/image/reference README.md``.
+
+A page names its tables by comments, such as ``<!-- leaderboard:begin -->`` and ``<!-- leaderboard:end -->``.
+"""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated
 
@@ -10,10 +12,8 @@ import typer
 
 from bench.printed import read_csv
 from bench.protocol import UserError
-from bench.report import SHOWN, Row, heading, short
+from bench.report import SHOWN, Row, heading, markdown, short
 from bench.results import replacing
-
-BEGIN, END = "<!-- leaderboard:begin -->", "<!-- leaderboard:end -->"
 
 
 def table(folder: Path) -> str:
@@ -29,13 +29,22 @@ def table(folder: Path) -> str:
         raise UserError(f"{folder / 'leaderboard.csv'}: expected at least one scheme, found none")
     first = lines[0]
     heads = [heading(name, first) for name in SHOWN]
-    rows = [heads, ["---"] * len(heads), *([_cell(line, name) for name in SHOWN] for line in lines)]
+    rows = [[_cell(line, name) for name in SHOWN] for line in lines]
     size = (
         f"{first['modality']}, generator {first['generator']}, preset {first['preset']}: {first['users']} users × "
         f"{first['items']} items, identified among {first['identification_n']}, {first['negatives']} negatives, "
         f"version {first['version']}. Brackets: 95 % intervals, clustered by user."
     )
-    return "\n".join([*(f"| {' | '.join(row)} |" for row in rows), "", size])
+    return "\n".join([*markdown(heads, rows), "", size])
+
+
+def attacks(folder: Path) -> str:
+    """Every scheme, attack and strength of a results folder as Markdown; needs ``attacks.csv`` only."""
+    lines = read_csv(folder / "attacks.csv")
+    metric = read_csv(folder / "leaderboard.csv")[0]["paired_metric"]
+    columns = ["scheme", "attack", "target", "strength", "bit_accuracy", "identification", "caught", metric, "items"]
+    heads = [SHOWN.get(name, name.replace("_", " ")) for name in columns]
+    return "\n".join(markdown(heads, [[_cell(line, name) for name in columns] for line in lines]))
 
 
 def _cell(line: Row, name: str) -> str:
@@ -45,24 +54,34 @@ def _cell(line: Row, name: str) -> str:
     return f"{short(line[name])} [{low:.3g}, {high:.3g}]"
 
 
-def inserted(page: str, content: str) -> str:
-    """``page`` with everything between the two markers replaced.
+TABLES = {"leaderboard": table, "attacks": attacks}
+
+
+def inserted(page: str, folder: Path) -> str:
+    """``page`` with the tables that it names replaced by those of a results folder.
 
     Raises:
-        UserError: when the page has not exactly one pair of markers.
+        UserError: when the page names none, or one of them not by exactly one pair of comments.
     """
-    if page.count(BEGIN) != 1 or page.count(END) != 1 or page.index(BEGIN) > page.index(END):
-        raise UserError(f"page: expected one {BEGIN} and one {END} after it, found another number or order")
-    return re.sub(f"{BEGIN}.*?{END}", lambda _: f"{BEGIN}\n{content}\n{END}", page, flags=re.DOTALL)
+    named = [name for name in TABLES if f"<!-- {name}:" in page]
+    if not named:
+        raise UserError(f"page: expected a comment such as <!-- {next(iter(TABLES))}:begin -->, found none")
+    for name in named:
+        begin, end = (f"<!-- {name}:{place} -->" for place in ("begin", "end"))
+        if page.count(begin) != 1 or page.count(end) != 1 or page.index(begin) > page.index(end):
+            raise UserError(f"page: expected one {begin} and one {end} after it, found another number or order")
+        content = f"{begin}\n{TABLES[name](folder)}\n{end}"
+        page = f"{page[: page.index(begin)]}{content}{page[page.index(end) + len(end) :]}"
+    return page
 
 
 def main(
     folder: Annotated[Path, typer.Argument(help="A results folder.")],
-    page: Annotated[Path, typer.Argument(help="A Markdown page with the two markers.")] = Path("README.md"),
+    page: Annotated[Path, typer.Argument(help="A Markdown page that names its tables.")] = Path("README.md"),
 ) -> None:
-    """Write the leaderboard of FOLDER between the markers of PAGE."""
+    """Write the tables of FOLDER into PAGE."""
     try:
-        changed = inserted(page.read_text(encoding="utf-8"), table(folder))
+        changed = inserted(page.read_text(encoding="utf-8"), folder)
         with replacing(page) as partial:
             partial.write_text(changed, encoding="utf-8")
     except (UserError, OSError) as error:

@@ -18,6 +18,7 @@ SHOWN = {
     "bits": "bits",
     "bit_accuracy": "bit accuracy",
     "identification": "identified",
+    "identification_5": "by 5 items",
     "capacity_users": "users at 95 %",
     "fpr_upper": "FPR ≤",
     "paired_value": "paired",
@@ -89,7 +90,7 @@ def write_report(
         f"{plan.fpr:g} over all of them, seed {plan.seed}, version {info['version']}. Intervals (95 %, by user) are in "
         "`leaderboard.csv` and `attacks.csv`.",
         "",
-        *_markdown([heading(name, info) for name in SHOWN], [[short(line[name]) for name in SHOWN] for line in board]),
+        *markdown([heading(name, info) for name in SHOWN], [[short(line[name]) for name in SHOWN] for line in board]),
         *_strongest(board, attacked),
         *_null_section(nulls),
     ]
@@ -110,7 +111,7 @@ def _strongest(board: Sequence[Row], attacked: Sequence[Row], count: int = 3) ->
     if not rows:
         return []
     title = "## Strongest attacks that stay within the quality bound"
-    return ["", title, "", *_markdown(["scheme", "attack", "bit accuracy", "identified"], rows)]
+    return ["", title, "", *markdown(["scheme", "attack", "bit accuracy", "identified"], rows)]
 
 
 def _null_section(nulls: Mapping[str, NullCheck]) -> list[str]:
@@ -122,8 +123,9 @@ def _null_section(nulls: Mapping[str, NullCheck]) -> list[str]:
         for scheme, null in nulls.items()
     ]
     text = "Unfingerprinted and real content, read like everything else; *expected* is what fair independent bits show."
-    return ["", "## Check of the null hypothesis", "", text, "", *_markdown(heads, rows)]
+    return ["", "## Check of the null hypothesis", "", text, "", *markdown(heads, rows)]
 
 
-def _markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a Markdown table."""
     return [f"| {' | '.join(row)} |" for row in (heads, ["---"] * len(heads), *rows)]

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from bench.protocol import Generator, Modality, UserError
 from bench.rng import child, fenced
-from bench.weights import detached_copy, set_effective_weight
+from bench.weights import replaced_copy
 from schemes import training
 from schemes.modulations import Amplitude, Modulation
 from schemes.readers import StatisticsNetwork, StatisticsReader
@@ -121,11 +121,7 @@ class WeightModulationCodec:
             raise UserError(f"fingerprint: expected {self.bits} values of 0 or 1, found {other[0]:g}")
         first = next(self.modulator.parameters())
         code = fingerprint.to(first.device, first.dtype) * 2 - 1
-        copy = detached_copy(decoder)
-        modulator = cast(Any, self.modulator)
-        for name, weight in modulator.weights(decoder, code).items():
-            set_effective_weight(copy.get_submodule(name), weight)
-        return copy
+        return replaced_copy(decoder, cast(Any, self.modulator).weights(decoder, code))
 
     @torch.inference_mode()
     def read(self, tensor: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from bench.__main__ import app
 from bench.protocol import UserError
-from bench.readme import BEGIN, END, inserted, table
+from bench.readme import attacks, inserted, table
 from bench.report import SHOWN
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,9 +35,11 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> Pat
     return tmp_path
 
 
-def test_the_table_is_the_committed_run() -> None:
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "results-image.md"], ids=lambda path: path.name)
+def test_the_tables_are_the_committed_run(page: Path) -> None:
     assert REFERENCE.is_dir(), "run `make leaderboards`, then `.venv/bin/python -m bench.readme leaderboards/...`"
-    assert inserted(README, table(REFERENCE)) == README, "run `.venv/bin/python -m bench.readme` on the reference"
+    text = page.read_text(encoding="utf-8")
+    assert inserted(text, REFERENCE) == text, "run `.venv/bin/python -m bench.readme` on the reference"
 
 
 def test_each_kind_is_shown_in_fifteen_lines() -> None:
@@ -120,17 +122,29 @@ def test_the_table_of_a_run(toy_folder: Path) -> None:
     assert "5 users × 4 items" in size and "identified among 100" in size
 
 
-def test_inserting_twice_is_inserting_once() -> None:
+def test_the_attacks_of_a_run(toy_folder: Path) -> None:
+    heads, rule, *rows = attacks(toy_folder).splitlines()
+    assert heads.count("|") == rule.count("|") == 10 and all(row.count("|") == 10 for row in rows)
+    assert len(rows) == len((toy_folder / "attacks.csv").read_text().splitlines()) - 1
+    assert "| psnr |" in heads and rows[0].startswith("| ToyScheme | ")
+
+
+BEGIN, END = "<!-- leaderboard:begin -->", "<!-- leaderboard:end -->"
+
+
+def test_inserting_twice_is_inserting_once(toy_folder: Path) -> None:
     page = f"before\n{BEGIN}\nold | \\1\n{END}\nafter\n"
-    once = inserted(page, "| \\g<0> |")
-    assert once == f"before\n{BEGIN}\n| \\g<0> |\n{END}\nafter\n"
-    assert inserted(once, "| \\g<0> |") == once
+    once = inserted(page, toy_folder)
+    assert once == f"before\n{BEGIN}\n{table(toy_folder)}\n{END}\nafter\n"
+    assert inserted(once, toy_folder) == once
+    both = inserted(f"{once}<!-- attacks:begin --><!-- attacks:end -->", toy_folder)
+    assert both.startswith(once) and attacks(toy_folder) in both
 
 
 @pytest.mark.parametrize("page", ["", BEGIN, f"{END}{BEGIN}", f"{BEGIN}{END}{BEGIN}{END}"])
-def test_a_page_without_its_place_is_refused(page: str) -> None:
-    with pytest.raises(UserError, match="expected one <!-- leaderboard:begin -->"):
-        inserted(page, "x")
+def test_a_page_without_its_place_is_refused(page: str, toy_folder: Path) -> None:
+    with pytest.raises(UserError, match=r"expected (one|a comment such as) <!-- leaderboard:begin -->"):
+        inserted(page, toy_folder)
 
 
 def test_a_folder_without_a_leaderboard_is_refused(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from bench.weights import (
     input_channels,
     mapped_copy,
     other_parameters,
+    replaced_copy,
     set_effective_weight,
     weighted_layers,
 )
@@ -149,6 +150,27 @@ def test_mapped_copy_leaves_the_original_untouched(used: bool) -> None:
         assert torch.allclose(effective_weight(layer), factor * effective_weight(weighted_layers(original)[name]))
     assert {p.data_ptr() for p in original.parameters()}.isdisjoint(p.data_ptr() for p in doubled.parameters())
     assert not torch.allclose(doubled(x), original(x), rtol=1e-2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_replaced_copy_equals_writing_into_a_copy(dtype: torch.dtype) -> None:
+    original = decoder().to(dtype)
+    weights = {n: 2 * effective_weight(layer).float().detach() for n, layer in weighted_layers(original).items()}
+    before, expected = copy.deepcopy(original.state_dict()), detached_copy(original)
+    for name, weight in weights.items():
+        set_effective_weight(expected.get_submodule(name), weight)
+    replaced = replaced_copy(original, weights)
+    assert list(replaced.state_dict()) == list(before)
+    for key, value in replaced.state_dict().items():
+        assert value.dtype == dtype and torch.equal(value, expected.state_dict()[key]), key
+    assert all(torch.equal(value, before[key]) for key, value in original.state_dict().items())
+    assert {p.data_ptr() for p in original.parameters()}.isdisjoint(p.data_ptr() for p in replaced.parameters())
+    assert [p.requires_grad for p in replaced.parameters()] == [p.requires_grad for p in original.parameters()]
+
+
+def test_a_replaced_copy_refuses_another_shape() -> None:
+    with pytest.raises(ValueError, match=r"weight of shape \(6, 4\), expected \(6, 4, 3\)"):
+        replaced_copy(decoder(), {"0": torch.zeros(6, 4)})
 
 
 def test_a_detached_copy_computes_the_same_and_trains_on_its_own() -> None:

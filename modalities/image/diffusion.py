@@ -25,6 +25,8 @@ from bench.protocol import UserError
 from bench.rng import child
 from modalities.image import data
 
+logger = logging.getLogger("genprint")
+
 EMBEDDED = Path(__file__).parent / "weights" / "emoji64"
 FAILURES = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError, SafetensorError)
 """What diffusers, transformers, tokenizers and safetensors raise for a damaged folder."""
@@ -71,18 +73,21 @@ class DiffusionGenerator:
             UserError: when the pipeline packs its latents into sequences, as Flux does.
         """
         parts = []
-        for start in range(0, len(prompts), self.batch):
-            part = list(prompts[start : start + self.batch])
-            seeds = [child(rng, "latent", start + i) for i in range(len(part))]  # an item's noise is its own
-            parts.append(
-                self.pipeline(
-                    part,
-                    num_inference_steps=self.steps,
-                    guidance_scale=self.guidance,
-                    generator=seeds,
-                    output_type="latent",
-                ).images
-            )
+        with _noted() as notes:
+            for start in range(0, len(prompts), self.batch):
+                part = list(prompts[start : start + self.batch])
+                seeds = [child(rng, "latent", start + i) for i in range(len(part))]  # an item's noise is its own
+                parts.append(
+                    self.pipeline(
+                        part,
+                        num_inference_steps=self.steps,
+                        guidance_scale=self.guidance,
+                        generator=seeds,
+                        output_type="latent",
+                    ).images
+                )
+        if any("truncated" in note for note in notes):
+            logger.info("generator %s: a prompt is longer than its text encoder reads; its end was cut", self.name)
         z = torch.cat(parts).float().cpu()
         if z.ndim != 4:
             raise UserError(f"generator {self.name}: expected latents (B, C, h, w), found {tuple(z.shape)}")
@@ -121,10 +126,12 @@ class DiffusionGenerator:
         sampled = [concept for concept in data.concepts() if concept.split == "fit"]
         captions = [concept.caption(style) for concept in sampled for style in data.STYLES]
         chosen = torch.randint(len(captions), (3 * n // 8,), generator=rng).tolist()
-        made = [
-            self.latents([captions[i] for i in chosen[start : start + self.batch]], child(rng, "sampled", start))
-            for start in range(0, len(chosen), self.batch)
-        ]
+        made = []
+        for start in range(0, len(chosen), self.batch):
+            part = [captions[i] for i in chosen[start : start + self.batch]]
+            made.append(self.latents(part, child(rng, "sampled", start)))
+            done = {"stage": "training latents", "done": start + len(part), "total": len(chosen)}
+            logger.info("training latents %d/%d", done["done"], done["total"], extra=done)
         images = data.training_images(("fit",))
         rows = torch.randint(len(images), (n - len(chosen),), generator=rng)
         return torch.cat([*made, self.encode(self._sized(images[rows].float() / 255), rng)])
