@@ -128,6 +128,6 @@ def test_a_shipped_codec_marks_and_reads(generator: DiffusionGenerator, latents:
     with torch.no_grad():
         content = [IMAGE.release(generator.decode(each, latents)) for each in (generator.decoder, marked)]
     soft = codec.read(IMAGE.observe(content[1]))
-    assert ((soft > 0) == (code == 1)).float().mean() > 0.7, "0.84 on 128 items; the target of 0.99 is not reached"
+    assert ((soft > 0) == (code == 1)).float().mean() > 0.93, "0.98 on 512 items, spread over items"
     assert ((codec.read(IMAGE.observe(content[0])) > 0) == (code == 1)).float().mean() < 0.8, "nobody's decoder"
-    assert IMAGE.paired(*content)["psnr"].mean() > 22, "25.4 dB on 128 items; the target of 30 dB is not reached"
+    assert IMAGE.paired(*content)["psnr"].mean() > 29, "31.6 dB on 512 items"
