@@ -17,7 +17,6 @@ import torch
 from PIL import Image as Pillow
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 from bench.protocol import Generator, UserError
 from modalities.image import augmentation, data
@@ -118,6 +117,8 @@ class Image:
 
     def paired(self, a: Tensor, b: Tensor) -> dict[str, Tensor]:
         """PSNR in dB (60 for equal pictures), SSIM, and LPIPS with AlexNet, of each pair."""
+        from torchmetrics.functional.image import structural_similarity_index_measure  # takes five seconds to import
+
         x, y = a.float() / 255, b.float() / 255
         error = (x - y).square().flatten(1).mean(1)
         ssim = structural_similarity_index_measure(y, x, data_range=1.0, reduction="none")
