@@ -24,9 +24,7 @@ def table(folder: Path) -> str:
     Raises:
         UserError: when the folder holds no leaderboard with a line.
     """
-    lines = read_csv(folder / "leaderboard.csv")
-    if not lines:
-        raise UserError(f"{folder / 'leaderboard.csv'}: expected at least one scheme, found none")
+    lines = _board(folder)
     first = lines[0]
     heads = [heading(name, first) for name in SHOWN]
     rows = [[_cell(line, name) for name in SHOWN] for line in lines]
@@ -39,12 +37,22 @@ def table(folder: Path) -> str:
 
 
 def attacks(folder: Path) -> str:
-    """Every scheme, attack and strength of a results folder as Markdown; needs ``attacks.csv`` only."""
-    lines = read_csv(folder / "attacks.csv")
-    metric = read_csv(folder / "leaderboard.csv")[0]["paired_metric"]
+    """Every scheme, attack and strength of a results folder as Markdown.
+
+    Raises:
+        UserError: when the folder holds no leaderboard with a line, which names the paired metric.
+    """
+    lines, metric = read_csv(folder / "attacks.csv"), _board(folder)[0]["paired_metric"]
     columns = ["scheme", "attack", "target", "strength", "bit_accuracy", "identification", "caught", metric, "items"]
     heads = [SHOWN.get(name, name.replace("_", " ")) for name in columns]
     return "\n".join(markdown(heads, [[_cell(line, name) for name in columns] for line in lines]))
+
+
+def _board(folder: Path) -> list[Row]:
+    lines = read_csv(folder / "leaderboard.csv")
+    if not lines:
+        raise UserError(f"{folder / 'leaderboard.csv'}: expected at least one scheme, found none")
+    return lines
 
 
 def _cell(line: Row, name: str) -> str:

@@ -195,6 +195,27 @@ def test_training_latents_come_from_the_fit_split_only(
     assert torch.equal(latents, generator.training_latents(8, stream(0, "training")))
 
 
+def test_a_missing_data_set_is_found_before_anything_is_sampled(
+    generator: DiffusionGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(splits: tuple[str, ...]) -> Tensor:
+        raise UserError("no data")
+
+    monkeypatch.setattr(data, "training_images", missing)
+    monkeypatch.setattr(DiffusionGenerator, "latents", lambda *_: pytest.fail("sampled first"))
+    with pytest.raises(UserError, match="no data"):
+        generator.training_latents(8, stream(0, "training"))
+
+
+def test_a_cut_prompt_is_told_in_one_line(generator: DiffusionGenerator, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "genprint"):
+        generator.latents(["a cat"], stream(0))
+        assert not caplog.messages
+        generator.latents(["a very long story of a cat " * 40] * 2, stream(0))
+    (line,) = caplog.messages
+    assert line.endswith("a prompt is longer than its text encoder reads; its end was cut")
+
+
 def test_pictures_are_fitted_to_the_size_that_is_generated(generator: DiffusionGenerator) -> None:
     for shape in [(1, 3, 100, 100), (1, 3, 64, 40)]:
         x = torch.rand(shape, generator=stream(0, "images"))

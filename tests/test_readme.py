@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bench.__main__ import app
+from bench.printed import read_csv
 from bench.protocol import UserError
 from bench.readme import attacks, inserted, table
 from bench.report import SHOWN
@@ -40,6 +41,24 @@ def test_the_tables_are_the_committed_run(page: Path) -> None:
     assert REFERENCE.is_dir(), "run `make leaderboards`, then `.venv/bin/python -m bench.readme leaderboards/...`"
     text = page.read_text(encoding="utf-8")
     assert inserted(text, REFERENCE) == text, "run `.venv/bin/python -m bench.readme` on the reference"
+
+
+def test_the_targets_are_compared_with_the_committed_run() -> None:
+    """The table of targets is written by hand, since targets are; its numbers are those of the leaderboard."""
+    (line,) = read_csv(REFERENCE / "leaderboard.csv")
+    page = (ROOT / "docs" / "results-image.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| ([^|]+?) \|[^|]*\| ([^|]+?) \|[^|]*\|[^|]*\|$", page, re.MULTILINE))
+    measured = {
+        "bit accuracy": f"{line['bit_accuracy']:.4g} [{line['bit_accuracy_lo']:.4g}, {line['bit_accuracy_hi']:.4g}]",
+        "whole code right": f"{line['word_accuracy']:.4g}",
+        "PSNR to the original decoder's output": f"{line['psnr']:.4g}",
+        "LPIPS (AlexNet) to it": f"{line['lpips_alex']:.4g}",
+        "`fd_mobilenetv2` of the original": f"{line['quality_original']:.4g}",
+        "fit": f"{line['fit_seconds'] / 60:.3g} min",
+        "`modulate`, median": f"{1000 * line['seconds_per_copy']:.2g} ms",
+    }
+    assert {name: rows[name] for name in measured} == measured
+    assert rows["its change"].startswith(f"{line['quality_delta']:.4g} [")
 
 
 def test_each_kind_is_shown_in_fifteen_lines() -> None:

@@ -22,7 +22,7 @@ from bench.weights import effective_weight, weighted_layers
 from schemes import SCHEMES, codec_path, find_codec, load_codec
 from schemes.modulations import Amplitude
 from schemes.readers import CONVOLUTIONS, Moments, StatisticsReader
-from schemes.training import Progress, Recipe, _bit_loss
+from schemes.training import Progress, Recipe, _bit_loss, _factor, _pairs
 from schemes.weight_modulation import WeightModulation, WeightModulationCodec, decoder_digest
 from tests.toy import Toy, ToyGenerator
 
@@ -224,6 +224,20 @@ def test_unmarked_items_are_right_when_undecided_and_do_not_count_as_accuracy() 
     decided = torch.cat([sure[:2], torch.tensor([[5.0, 5.0]])])
     assert _bit_loss(nn.Identity(), decided, codes, null=0.1)[0] > loss
     assert _bit_loss(nn.Identity(), decided, codes, null=0.0)[0] == pytest.approx(9 / 4, abs=1e-3)
+
+
+def test_each_latent_comes_under_a_code_and_under_its_opposite() -> None:
+    rows, codes = _pairs(100, 16, 5, stream(0))
+    assert rows.shape == (16,) and codes.shape == (16, 5) and set(codes.unique().tolist()) == {-1.0, 1.0}
+    assert torch.equal(rows[:8], rows[8:]) and torch.equal(codes[:8], -codes[8:])
+    assert len(rows[:8].unique()) > 4 and len(codes[:8].unique(dim=0)) > 4, "items have codes of their own"
+
+
+def test_the_rate_warms_up_stays_and_falls_to_two_percent() -> None:
+    recipe = Recipe(steps=1000, decay=0.6)
+    rates = [_factor(step, recipe) for step in range(1000)]
+    assert rates[0] == pytest.approx(1 / 50) and rates[49:400] == [1.0] * 351
+    assert rates[400:] == sorted(rates[400:], reverse=True) and rates[-1] == pytest.approx(0.02, abs=0.002)
 
 
 def follow(progress: Progress, psnr_db: float, steps: int = 400) -> Progress:

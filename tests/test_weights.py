@@ -152,9 +152,10 @@ def test_mapped_copy_leaves_the_original_untouched(used: bool) -> None:
     assert not torch.allclose(doubled(x), original(x), rtol=1e-2)
 
 
+@pytest.mark.parametrize("trainable", [False, True], ids=["frozen", "trainable"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_a_replaced_copy_equals_writing_into_a_copy(dtype: torch.dtype) -> None:
-    original = decoder().to(dtype)
+def test_a_replaced_copy_equals_writing_into_a_copy(dtype: torch.dtype, trainable: bool) -> None:
+    original = decoder().to(dtype).requires_grad_(trainable)
     weights = {n: 2 * effective_weight(layer).float().detach() for n, layer in weighted_layers(original).items()}
     before, expected = copy.deepcopy(original.state_dict()), detached_copy(original)
     for name, weight in weights.items():

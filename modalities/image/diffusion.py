@@ -86,8 +86,8 @@ class DiffusionGenerator:
                         output_type="latent",
                     ).images
                 )
-        if any("truncated" in note for note in notes):
-            logger.info("generator %s: a prompt is longer than its text encoder reads; its end was cut", self.name)
+        for note in dict.fromkeys(map(_plainly, notes)):
+            logger.info("generator %s: %s", self.name, note)
         z = torch.cat(parts).float().cpu()
         if z.ndim != 4:
             raise UserError(f"generator {self.name}: expected latents (B, C, h, w), found {tuple(z.shape)}")
@@ -123,6 +123,7 @@ class DiffusionGenerator:
         WOUAF trains on posterior samples and is read on both. Sampling costs a hundred times as much. None of the
         images, and none of the prompts, is behind a benchmark prompt.
         """
+        images = data.training_images(("fit",))  # first: a missing data set must not be found after minutes of sampling
         sampled = [concept for concept in data.concepts() if concept.split == "fit"]
         captions = [concept.caption(style) for concept in sampled for style in data.STYLES]
         chosen = torch.randint(len(captions), (3 * n // 8,), generator=rng).tolist()
@@ -132,7 +133,6 @@ class DiffusionGenerator:
             made.append(self.latents(part, child(rng, "sampled", start)))
             done = {"stage": "training latents", "done": start + len(part), "total": len(chosen)}
             logger.info("training latents %d/%d", done["done"], done["total"], extra=done)
-        images = data.training_images(("fit",))
         rows = torch.randint(len(images), (n - len(chosen),), generator=rng)
         return torch.cat([*made, self.encode(self._sized(images[rows].float() / 255), rng)])
 
@@ -226,6 +226,13 @@ def _check_folder(folder: Path) -> None:
 
 def _shift(vae: Any) -> float:
     return float(vae.config.get("shift_factor") or 0.0)
+
+
+def _plainly(note: str) -> str:
+    """A library's note in one line; of a cut prompt there are two, one of which lists every token of padding."""
+    if "truncated" in note or "Token indices sequence length" in note:
+        return "a prompt is longer than its text encoder reads; its end was cut"
+    return _line(note)
 
 
 def _line(text: str) -> str:
