@@ -260,17 +260,17 @@ def _noted() -> Iterator[list[str]]:
 
     notes = _Notes()
     loggers = [logging.getLogger(name) for name in ("diffusers", "transformers")]
-    before = [(logger, logger.handlers, logger.level) for logger in loggers]
+    before = [(logger, logger.handlers, logger.level, logger.propagate) for logger in loggers]
     for library in (diffusers_logging, transformers_logging):
         library.disable_progress_bar()
     for logger in loggers:
-        logger.handlers = [notes]
+        logger.handlers, logger.propagate = [notes], False  # transformers lets its log through where CI is set
         logger.setLevel(logging.WARNING)
     try:
         yield notes.lines
     finally:
-        for logger, handlers, level in before:
-            logger.handlers = handlers
+        for logger, handlers, level, propagate in before:
+            logger.handlers, logger.propagate = handlers, propagate
             logger.setLevel(level)
         for library in (diffusers_logging, transformers_logging):
             library.enable_progress_bar()
