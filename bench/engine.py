@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.protocol import Codec, Content, Generator, Modality, UserError
+from bench.protocol import Clips, Codec, Content, Generator, Modality, UserError
 
 logger = logging.getLogger("genprint")
 
@@ -51,11 +51,13 @@ def move(thing: Any, device: torch.device) -> Any:
 
 
 def join(parts: Sequence[Content]) -> Content:
-    """One content from several: tensors are concatenated, lists of meshes chained."""
+    """One content from several: tensors and clips are concatenated, lists of meshes chained."""
     if len(parts) == 1:
         return parts[0]
     if isinstance(parts[0], Tensor):
         return torch.cat(list(parts))
+    if isinstance(parts[0], Clips):
+        return Clips(torch.cat([part.samples for part in parts]), parts[0].rate_hz)
     return [item for part in parts for item in part]
 
 
@@ -74,6 +76,8 @@ def spans(size: int, *tracks: Sequence[Content]) -> Iterator[slice]:
 
 
 def _shape(content: Content) -> tuple[int, ...]:
+    if isinstance(content, Clips):
+        return (content.rate_hz, *content.samples.shape[1:])
     return tuple(content.shape[1:]) if isinstance(content, Tensor) else ()
 
 

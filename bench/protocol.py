@@ -5,8 +5,8 @@ The way of the data::
     prompts -> latents() -> latents -> decode(decoder_u) -> field -> release() -> content -> attack -> content'
     content' -> observe() -> tensor -> read() -> soft bits
 
-A *field* is what a decoder puts out, differentiable. *Content* is what a user would publish: a uint8 RGB batch, 16-bit
-PCM, a list of meshes. It always supports ``len`` and slicing. A *tensor* is what readers see.
+A *field* is what a decoder puts out, differentiable. *Content* is what a user would publish: a uint8 RGB batch,
+:class:`Clips`, a list of meshes. It always supports ``len`` and slicing. A *tensor* is what readers see.
 """
 
 from __future__ import annotations
@@ -20,13 +20,45 @@ import torch
 from torch import Tensor, nn
 
 Content = Any
-"""A batch of published items: uint8 tensor (B, 3, H, W), int16 tensor (B, C, T), or a list of meshes."""
+"""A batch of published items: uint8 tensor (B, 3, H, W), :class:`Clips`, or a list of meshes."""
 
 Target = Literal["none", "content", "model", "coalition"]
 
 
 class UserError(ValueError):
     """Something the user gave does not work; one line names it, what was expected and what was found."""
+
+
+@dataclass(frozen=True, eq=False)
+class Clips:
+    """Published audio: a batch of 16-bit PCM clips of one length. Without the rate, no filter means anything.
+
+    Attributes:
+        samples: int16, (B, C, T); C is 1 or 2.
+        rate_hz: samples per second.
+    """
+
+    samples: Tensor
+    rate_hz: int
+
+    @classmethod
+    def from_unit(cls, x: Tensor, rate_hz: int) -> Clips:
+        """Rounded and clipped to 16 bits from floats (B, C, T) in [-1, 1)."""
+        return cls((x.detach().float() * 32768).round().clamp(-32768, 32767).to(torch.int16), rate_hz)
+
+    def unit(self) -> Tensor:
+        """Floats (B, C, T) in [-1, 1), exact."""
+        return self.samples.float() / 32768
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, items: slice) -> Clips:
+        return Clips(self.samples[items], self.rate_hz)
+
+    def to(self, device: torch.device) -> Clips:
+        """The same clips with their samples on ``device``."""
+        return Clips(self.samples.to(device), self.rate_hz)
 
 
 @runtime_checkable
