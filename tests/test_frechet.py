@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from torchmetrics.image.kid import poly_mmd
 
 from bench.metrics.frechet import frechet_distance, kernel_distance, paired_delta
 from bench.metrics.intervals import tails
+from bench.metrics.unbiased import frechet_infinity, kernel_audio_distance
 from bench.rng import stream
 
 
@@ -174,3 +177,118 @@ def test_paired_delta_needs_pairs_and_users() -> None:
         paired_delta(a, b[:5], b, [0] * 6, rng=stream(0))
     one = paired_delta(a, b, b, [3] * 6, rng=stream(0))
     assert one.mean == pytest.approx(-frechet_distance(a, b)) and math.isnan(one.lo) and math.isnan(one.hi)
+
+
+def _frames(n: int, frames: int, d: int, *what: object) -> Tensor:
+    """Items whose frames are alike, as neighbouring windows of one clip are."""
+    rng = stream(0, "frames", *what)
+    return torch.randn(n, 1, d, generator=rng) + 0.5 * torch.randn(n, frames, d, generator=rng)
+
+
+def test_frechet_pools_the_frames_of_all_items() -> None:
+    a, b = _frames(20, 6, 8, "a"), _frames(30, 4, 8, "b") + 0.2
+    assert frechet_distance(a, b) == frechet_distance(a.flatten(0, 1), b.flatten(0, 1))
+    assert frechet_distance(a, b[:, 0]) == frechet_distance(a.flatten(0, 1), b[:, 0])
+
+
+@pytest.mark.parametrize("distance", (frechet_distance, kernel_distance, kernel_audio_distance))
+def test_one_frame_an_item_is_no_frames(distance: Callable[[Tensor, Tensor], float]) -> None:
+    a, b = _features(20, 6, "a"), _features(30, 6, "b") + 0.2
+    assert distance(a[:, None], b[:, None]) == distance(a, b)
+
+
+def test_paired_delta_of_one_frame_an_item_is_that_of_no_frames() -> None:
+    a, b, c = _features(20, 6, "a"), _features(30, 6, "b") + 0.2, _features(20, 6, "c")
+    found = [
+        paired_delta(*sets, torch.arange(20) // 4, resamples=20, rng=stream(0))
+        for sets in ((a, c, b), (a[:, None], c[:, None], b[:, None]))
+    ]
+    assert found[0] == pytest.approx(found[1], rel=1e-9)
+
+
+@pytest.mark.parametrize(("n", "m", "d"), ((24, 40, 12), (12, 5, 60)))
+def test_paired_delta_of_frames_resamples_whole_users(n: int, m: int, d: int) -> None:
+    """What the users' moments give is what repeating all frames of all items of the drawn users gives."""
+    original, reference = _frames(n, 5, d, "o"), _frames(m, 3, d, "r") + 0.1
+    marked, users = original + 0.3 * _frames(n, 5, d, "noise"), torch.arange(n) // 3
+    found = paired_delta(original, marked, reference, users, resamples=30, rng=stream(0, "b"))
+    drawn = torch.randint(n // 3, (30, n // 3), generator=stream(0, "b"))
+    rows = (drawn[:, :, None] * 3 + torch.arange(3)).flatten(1)  # (30, n)
+    slow = torch.tensor(
+        [frechet_distance(marked[i], reference) - frechet_distance(original[i], reference) for i in rows],
+        dtype=torch.float64,
+    )
+    assert found.mean == frechet_distance(marked, reference) - frechet_distance(original, reference)
+    assert found.hi - found.lo == pytest.approx(_spread(slow, n // 3), rel=1e-5)
+
+
+def test_kernel_leaves_out_pairs_of_frames_of_one_item() -> None:
+    a, b = _frames(5, 3, 4, "a").double(), _frames(4, 2, 4, "b").double()
+
+    def mean(x: Tensor, y: Tensor, same: bool) -> float:
+        kernels = [
+            (float(x[i, f] @ y[j, g]) / 4 + 1) ** 3
+            for i, j, f, g in itertools.product(*map(range, (len(x), len(y), x.shape[1], y.shape[1])))
+            if not (same and i == j)
+        ]
+        return sum(kernels) / len(kernels)
+
+    assert kernel_distance(a, b) == pytest.approx(mean(a, a, True) + mean(b, b, True) - 2 * mean(a, b, False))
+
+
+@pytest.mark.parametrize("distance", (kernel_distance, kernel_audio_distance))
+def test_kernels_of_like_frames_are_unbiased_and_pooled_frames_are_not(
+    distance: Callable[[Tensor, Tensor], float],
+) -> None:
+    pairs = [(_frames(16, 4, 8, "a", round_), _frames(20, 4, 8, "b", round_)) for round_ in range(200)]
+    apart = torch.tensor([distance(a, b) for a, b in pairs])
+    pooled = torch.tensor([distance(a.flatten(0, 1), b.flatten(0, 1)) for a, b in pairs])
+    assert abs(float(apart.mean())) < 3 * float(apart.std()) / 200**0.5
+    assert float(pooled.mean()) > 3 * float(pooled.std()) / 200**0.5
+
+
+def test_kernel_audio_distance_is_a_loop_over_pairs() -> None:
+    """Gaussian kernel, bandwidth the median distance within the reference, unbiased, times 100."""
+    a, b = _features(7, 5, "a").double(), _features(4, 5, "b").double() + 0.5
+    apart = sorted(float((b[i] - b[j]).norm()) for i, j in itertools.combinations(range(4), 2))
+    bandwidth = apart[(len(apart) - 1) // 2]
+
+    def mean(x: Tensor, y: Tensor, same: bool) -> float:
+        pairs = [(i, j) for i in range(len(x)) for j in range(len(y)) if not (same and i == j)]
+        squares = [float((x[i] - y[j]).square().sum()) for i, j in pairs]
+        return sum(math.exp(-square / (2 * bandwidth**2)) for square in squares) / len(pairs)
+
+    expected = 100 * (mean(a, a, True) + mean(b, b, True) - 2 * mean(a, b, False))
+    assert kernel_audio_distance(a, b) == pytest.approx(expected, rel=1e-6)
+    assert kernel_audio_distance(3 * a, 3 * b) == pytest.approx(expected, rel=1e-6), "no unit of length"
+    assert kernel_audio_distance(a, b + 1000) == pytest.approx(100 * (mean(a, a, True) + mean(b, b, True)), rel=1e-6)
+
+
+def test_frechet_at_infinity_loses_the_bias_of_the_sample() -> None:
+    """At d = 16 each set adds (d + d(d+1)/4) / n = 84 / n; that of the large reference stays."""
+    found = []
+    for round_ in range(4):
+        rng = stream(round_, "infinity")
+        features, reference = torch.randn(400, 16, generator=rng), torch.randn(4000, 16, generator=rng)
+        assert frechet_distance(features, reference) == pytest.approx(84 * (1 / 400 + 1 / 4000), rel=0.35)
+        found.append(frechet_infinity(features, reference, sizes=6, draws=4, rng=rng))
+    assert sum(x.distance for x in found) / 4 == pytest.approx(84 / 4000, abs=0.03)
+    assert sum(x.slope for x in found) / 4 == pytest.approx(84, rel=0.15)
+    assert all(0.8 < x.r_squared <= 1 for x in found)
+
+
+def test_frechet_at_infinity_keeps_what_is_no_bias() -> None:
+    rng = stream(0, "shift")
+    features, reference = torch.randn(300, 4, generator=rng) + 1, torch.randn(3000, 4, generator=rng)
+    found = frechet_infinity(features, reference, sizes=6, draws=4, rng=rng)
+    assert found.distance == pytest.approx(4.0, rel=0.15)
+    pooled = frechet_infinity(features.view(60, 5, 4), reference, sizes=6, draws=4, rng=stream(0))
+    assert pooled.distance == pytest.approx(found.distance, rel=0.1)
+    assert pooled == frechet_infinity(features.view(60, 5, 4), reference, sizes=6, draws=4, rng=stream(0))
+
+
+def test_frechet_at_infinity_needs_items() -> None:
+    with pytest.raises(ValueError, match="15 items, expected at least 16"):
+        frechet_infinity(torch.zeros(15, 3), torch.zeros(20, 3), rng=stream(0))
+    constant = frechet_infinity(torch.zeros(16, 3), torch.zeros(20, 3), rng=stream(0))
+    assert constant == pytest.approx((0.0, 0.0, 1.0), abs=1e-12)

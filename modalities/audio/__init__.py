@@ -1,0 +1,197 @@
+"""The audio modality: 16-bit PCM clips.
+
+Content is :class:`bench.protocol.Clips`; fields are float32 (B, 1 or 2, T) in [-1, 1]; observed tensors are float32
+(B, 1, 32768): the loudest 2.048 s at 16 kHz, mono, at one level.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchaudio.functional import resample
+
+from bench.protocol import Clips, Generator, UserError
+from modalities.audio import augmentation, data, fidelity
+from modalities.audio.perceptual import mono, speech_embedding, vggish
+from modalities.audio.spectra import mel_distance, stft_distance
+
+LEVEL = 0.3
+"""Root mean square of observed tensors. A mean squared error there of -31 dB is a signal-to-noise ratio of 20.5 dB."""
+SILENCE = 1e-4
+"""Root mean square, -80 dB, below which a clip is not turned up further."""
+RATES_HZ = (8_000, 96_000)
+SHORTEST_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Audio:
+    """Clips, read at 16 kHz.
+
+    Attributes:
+        device: where generator and features run.
+        rate_hz: sampling rate of released content: that of the generator.
+        quality_metric: ``fd_speech_embedding``, or ``fad_vggish`` with VGGish.
+    """
+
+    device: str = "cpu"
+    rate_hz: int = data.RATE_HZ
+    quality_metric: str = "fd_speech_embedding"
+    name: str = field(default="audio", init=False)
+    paired_metric: str = field(default="si_sdr", init=False)
+
+    def generator(self, spec: str | None = None) -> Generator:
+        """The embedded generator (None), or a Stable Audio pipeline from a folder or a hub id."""
+        from modalities.audio.stable_audio import load  # diffusers takes seconds to import
+
+        return load(spec, torch.device(self.device))
+
+    def matched(self, generator: Generator) -> Audio:
+        """The same modality at the sampling rate that ``generator`` puts out."""
+        return replace(self, rate_hz=int(getattr(generator, "rate_hz", self.rate_hz)))
+
+    def with_features(self, name: str) -> Audio:
+        """The same modality judged by other features: ``default`` or ``vggish``.
+
+        Raises:
+            UserError: for another name, or when the VGGish weights are not available.
+        """
+        if name == "default":
+            return replace(self, quality_metric="fd_speech_embedding")
+        if name != "vggish":
+            raise UserError(f"features {name!r}: expected default or vggish")
+        vggish()
+        return replace(self, quality_metric="fad_vggish")
+
+    def prompts(self, n: int, rng: torch.Generator) -> list[str]:
+        """``n`` captions of notes that no codec was fitted on; repeats only when n exceeds them."""
+        if n < 0:
+            raise UserError(f"prompts: expected 0 or more, found {n}")
+        known = [note.caption for note in data.every_note() if note.split == "prompts"]
+        order = torch.cat([torch.randperm(len(known), generator=rng) for _ in range(n // len(known) + 1)])
+        return [known[i] for i in order[:n].tolist()]
+
+    def release(self, field: Tensor) -> Clips:
+        """16-bit PCM on the CPU."""
+        return Clips.from_unit(field.cpu(), self.rate_hz)
+
+    def soft_release(self, field: Tensor) -> Tensor:
+        """Rounded and clipped to 16 bits, with the gradient of the identity (straight-through), and observed."""
+        released = (field * 32768).round().clamp(-32768, 32767) / 32768
+        return _heard(field + (released - field).detach(), self.rate_hz)
+
+    def observe(self, content: Clips) -> Tensor:
+        """Float mono (B, 1, 32768) at 16 kHz and one level; silence stays silence."""
+        return _heard(content.unit(), content.rate_hz)
+
+    def augment(self, tensor: Tensor, rng: torch.Generator) -> Tensor:
+        """One random distortion per call; see :mod:`modalities.audio.augmentation`."""
+        return _levelled(augmentation.distort(tensor, rng))
+
+    def check(self, content: Any) -> None:
+        """Raise ``UserError`` unless ``content`` is int16 clips (B, 1 or 2, T) of 8 to 96 kHz and at least 0.1 s."""
+        if not isinstance(content, Clips):
+            raise UserError(f"content: expected clips, found {type(content).__name__}")
+        samples, low, high = content.samples, *RATES_HZ
+        if samples.dtype != torch.int16 or samples.ndim != 3 or samples.shape[1] not in (1, 2):
+            raise UserError(
+                f"content: expected int16 samples (B, 1 or 2, T), found {samples.dtype} {tuple(samples.shape)}"
+            )
+        if not low <= content.rate_hz <= high:
+            raise UserError(f"content: expected {low} to {high} Hz, found {content.rate_hz} Hz")
+        if samples.shape[2] < SHORTEST_SECONDS * content.rate_hz:
+            seconds = samples.shape[2] / content.rate_hz
+            raise UserError(f"content: expected at least {SHORTEST_SECONDS} s, found {seconds:.3f} s")
+
+    def reference(self, n: int | None = None) -> Clips:
+        """The shipped held-out clips, as they were rendered: 16 kHz, mono."""
+        clips, _ = data.shipped("reference")
+        return Clips(clips[:n], data.RATE_HZ)
+
+    @torch.inference_mode()
+    def features(self, content: Clips) -> Tensor:
+        """Features (B, frames, d) of every frame: the Fréchet distance pools frames, as FAD does."""
+        network = vggish() if self.quality_metric == "fad_vggish" else speech_embedding()
+        network.to(content.samples.device)
+        return torch.cat([network(part) for part in mono(content).split(8)])
+
+    def paired(self, a: Clips, b: Clips) -> dict[str, Tensor]:
+        """SI-SDR in dB, log-spectral distance in dB and mel distance of each pair."""
+        return fidelity.paired(a, b)
+
+    def perceptual_loss(self, a: Tensor, b: Tensor) -> Tensor:
+        """Multi-resolution STFT and mel distance (B,) of observed tensors, or of waveforms with any channels."""
+        x, y = a.flatten(0, 1), b.flatten(0, 1)
+        distance = 0.05 * (stft_distance(x, y) + mel_distance(x, y))
+        return distance.view(len(a), -1).mean(1)
+
+    def save(self, content: Clips, path: Path) -> None:
+        """Write one clip as WAV or FLAC (16 bits, lossless), OGG or MP3, as the suffix says.
+
+        Raises:
+            UserError: for several clips, an unknown suffix, or a folder that cannot be written to.
+        """
+        self.check(content)
+        if len(content) != 1:
+            raise UserError(f"{path}: expected one clip to save, found {len(content)}")
+        if path.suffix.lower() not in {".wav", ".flac", ".ogg", ".mp3"}:
+            raise UserError(f"{path}: expected the suffix .wav, .flac, .ogg or .mp3, found {path.suffix!r}")
+        partial = path.with_name(f".{path.name}.part{path.suffix}")
+        try:
+            soundfile.write(partial, content.samples[0].T.cpu().numpy(), content.rate_hz)
+            os.replace(partial, path)
+        except (OSError, ValueError, soundfile.LibsndfileError) as error:
+            partial.unlink(missing_ok=True)
+            raise UserError(f"{path}: expected a file that can be written, found: {_line(error)}") from error
+
+    def load(self, path: Path) -> Clips:
+        """Read one WAV, FLAC, OGG or MP3 file; more than two channels are averaged, floats beyond ±1 clipped.
+
+        Raises:
+            UserError: when there is no such file, or it holds no audio of 8 to 96 kHz and at least 0.1 s.
+        """
+        if not path.is_file():
+            raise UserError(f"{path}: expected an audio file, found none")
+        try:
+            samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)  # (T, channels)
+        except (OSError, ValueError, RuntimeError, soundfile.LibsndfileError) as error:
+            raise UserError(f"{path}: expected an audio file, found something unreadable: {_line(error)}") from error
+        if not np.isfinite(samples).all():
+            raise UserError(f"{path}: expected finite samples, found NaN or infinity")
+        x = torch.from_numpy(samples.T.copy())[None]
+        clips = Clips.from_unit(x if x.shape[1] <= 2 else x.mean(1, keepdim=True), rate_hz)
+        try:
+            self.check(clips)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
+        return clips
+
+
+def _heard(x: Tensor, rate_hz: int) -> Tensor:
+    """What readers see of waveforms (B, C, T): mono, 16 kHz, the loudest 2.048 s (padded with silence), one level."""
+    x = resample(x.mean(1, keepdim=True), rate_hz, data.RATE_HZ)
+    missing = data.LENGTH - x.shape[2]
+    x = F.pad(x, (0, missing)) if missing >= 0 else _loudest(x)
+    return _levelled(x)
+
+
+def _loudest(x: Tensor) -> Tensor:
+    """The 32768 samples with the most energy, to an eighth of their length, of each clip of (B, 1, T)."""
+    energy = F.avg_pool1d(x.detach().square(), data.LENGTH, data.LENGTH // 8)[:, 0]
+    starts = energy.argmax(1) * (data.LENGTH // 8)
+    return torch.stack([clip[:, start : start + data.LENGTH] for clip, start in zip(x, starts.tolist(), strict=True)])
+
+
+def _levelled(x: Tensor) -> Tensor:
+    return x * (LEVEL / (x.square().mean((1, 2), keepdim=True) + SILENCE**2).sqrt())
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

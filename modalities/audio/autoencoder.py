@@ -1,0 +1,106 @@
+"""Train the embedded generator's autoencoder: `AutoencoderOobleck`, 16 kHz mono to 32 numbers every 32 ms and back.
+
+The architecture of Evans et al., "Stable Audio Open", 2024, arXiv:2407.14358: snake activations (Ziyin et al.,
+arXiv:2006.08195) and weight normalisation. The latent space is fixed beforehand (:mod:`modalities.audio.scout`); the
+decoder learns to invert it by multi-resolution STFT distance (Yamamoto et al., "Parallel WaveGAN", ICASSP 2020,
+arXiv:1910.11480), a mel distance and the waveform itself, the encoder by Gaussian likelihood. No discriminator.
+"""
+
+from __future__ import annotations
+
+import torch
+from diffusers import AutoencoderOobleck
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench.rng import fenced, stream
+from modalities.audio import data
+from modalities.audio.denoiser import FRAMES, latents_of
+from modalities.audio.scout import CHANNELS, HOP, Code, crops, relative_error
+from modalities.audio.spectra import mel_distance, stft_distance
+from modalities.training import Loop, Schedule
+
+DECODER = Schedule(steps=3000, batch=8, rate=2e-3, warmup=100, ema=0.998, weight_decay=1e-3)
+ENCODER = Schedule(steps=600, batch=8, rate=2e-3, warmup=50, ema=0.99, weight_decay=1e-3)
+WINDOW = 32
+"""Latent frames that the decoder restores at a time in training: half a clip."""
+NOISE = 0.1
+"""Deviation of the noise on the latents in training: about what a denoiser leaves over."""
+
+
+def build() -> AutoencoderOobleck:
+    """The untrained autoencoder; even strides, since odd ones lose samples.
+
+    The widest stride comes first, because activations at the full rate take most of the time of every fingerprint
+    experiment. The encoder's width is what diffusers ties to the latent channels: its last layer holds mean and scale.
+    """
+    return AutoencoderOobleck(
+        encoder_hidden_size=2 * CHANNELS,
+        downsampling_ratios=[8, 4, 4, 4],
+        channel_multiples=[2, 3, 4, 6],
+        decoder_channels=16,
+        decoder_input_channels=CHANNELS,
+        audio_channels=1,
+        sampling_rate=data.RATE_HZ,
+    )
+
+
+def train_decoder(seed: int, device: torch.device, code: Code) -> nn.Module:
+    """Train the decoder, or finish a training that was interrupted; returns it averaged (EMA), in eval mode."""
+    with fenced(seed):
+        decoder = build().decoder.to(device)
+    latents = latents_of(code, device)
+    rows = data.training_rows(("fit", "prompts"))
+    clips, _ = data.full_set()
+
+    def loss(step: int) -> dict[str, Tensor]:
+        rng = stream(seed, "audio decoder", step)
+        drawn = torch.randint(len(rows), (DECODER.batch,), generator=rng).tolist()
+        place = torch.rand((), generator=rng)  # mostly from the start, where notes differ most
+        start = 0 if place < 0.6 else int((place - 0.6) / 0.4 * (FRAMES - WINDOW))
+        z = torch.stack([latents[row, :, start : start + WINDOW] for row in drawn])
+        x = torch.stack([clips[rows[row], :, start * HOP : (start + WINDOW) * HOP] for row in drawn])
+        x = x.float().to(device) / 32768
+        noise = NOISE * torch.randn(z.shape, generator=rng).to(device)
+        with torch.autocast(device.type, torch.bfloat16):
+            restored = decoder(z + noise).float()
+        spectral, mel = stft_distance(x[:, 0], restored[:, 0]).mean(), mel_distance(x[:, 0], restored[:, 0]).mean()
+        waveform = (relative_error(restored, x) + 0.003).log().mean()
+        return {"loss": spectral + 0.5 * mel + 0.3 * waveform, "stft": spectral, "mel": mel, "waveform": waveform}
+
+    def validate(averaged: nn.Module) -> dict[str, float]:
+        x = data.shipped("reference")[0][::16].float().to(device) / 32768
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+            restored = torch.cat([averaged(z).float() for z in code(x).split(8)])
+        ratio = -10 * relative_error(restored, x).log10()
+        return {
+            "held_out_snr_db": float(ratio.mean()),
+            "held_out_stft": float(stft_distance(x[:, 0], restored[:, 0]).mean()),
+        }
+
+    Loop("audio_decoder", DECODER, decoder, loss, validate, every=100).run()
+    return decoder.eval().requires_grad_(False)
+
+
+def train_encoder(seed: int, device: torch.device, code: Code) -> nn.Module:
+    """Train the encoder to the code by Gaussian likelihood; returns it averaged (EMA), in eval mode."""
+    with fenced(seed):
+        encoder = build().encoder.to(device)
+
+    def loss(step: int) -> dict[str, Tensor]:
+        rng = stream(seed, "audio encoder", step)
+        x = crops(ENCODER.batch, rng).to(device)
+        with torch.autocast(device.type, torch.bfloat16):
+            mean, scale = encoder(x).float().chunk(2, 1)
+        exact, spread = code(x), F.softplus(scale) + 1e-4
+        likelihood = F.gaussian_nll_loss(mean, exact, spread.square())
+        return {"loss": likelihood, "error": (mean - exact).square().mean()}
+
+    def validate(averaged: nn.Module) -> dict[str, float]:
+        x = data.shipped("reference")[0][::32].float().to(device) / 32768
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+            mean = averaged(x).float().chunk(2, 1)[0]
+        return {"held_out_error": float((mean - code(x)).square().mean())}
+
+    Loop("audio_encoder", ENCODER, encoder, loss, validate, every=100).run()
+    return encoder.eval().requires_grad_(False)

@@ -1,0 +1,166 @@
+"""Any `StableAudioPipeline` of diffusers as a GenPrint generator: Stable Audio Open, and the embedded one.
+
+Evans et al., "Stable Audio Open", 2024, arXiv:2407.14358. Both are folders in the same format and go through this code.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchaudio.functional import resample
+
+from bench.protocol import Clips, UserError
+from bench.rng import child
+from modalities.audio import data
+from modalities.pipelines import load_pipeline, noted, tell
+
+logger = logging.getLogger("genprint")
+
+EMBEDDED = Path(__file__).parent / "weights" / "notes16k"
+
+
+@dataclass(frozen=True)
+class StableAudioGenerator:
+    """Text to audio through a `StableAudioPipeline`; the fingerprint sits in ``vae.decoder``.
+
+    Attributes:
+        name: hub id or folder name.
+        pipeline: a loaded pipeline whose ``vae`` is an ``AutoencoderOobleck``.
+        networks: all its networks by name; they determine the latents, so cached latents are named by them.
+        steps: solver steps.
+        guidance: classifier-free guidance scale.
+        batch: prompts sampled at a time.
+    """
+
+    name: str
+    pipeline: Any = field(repr=False)
+    networks: nn.ModuleDict = field(repr=False, default_factory=nn.ModuleDict)
+    steps: int = 16
+    guidance: float = 2.0
+    batch: int = 32
+
+    @property
+    def decoder(self) -> nn.Module:
+        """The public decoder."""
+        decoder: nn.Module = self.pipeline.vae.decoder
+        return decoder
+
+    @property
+    def rate_hz(self) -> int:
+        """Samples per second of what it makes."""
+        return int(self.pipeline.vae.config.sampling_rate)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the decoder's weights are."""
+        return next(self.decoder.parameters()).device
+
+    @torch.no_grad()
+    def latents(self, prompts: Sequence[str], rng: torch.Generator) -> Tensor:
+        """Sample one latent per prompt with the pipeline's own solver, (B, C, frames) float32 on the CPU."""
+        parts = []
+        with noted() as notes:
+            for start in range(0, len(prompts), self.batch):
+                part = list(prompts[start : start + self.batch])
+                seeds = [child(rng, "latent", start + i) for i in range(len(part))]  # an item's noise is its own
+                parts.append(
+                    self.pipeline(
+                        part,
+                        num_inference_steps=self.steps,
+                        guidance_scale=self.guidance,
+                        generator=seeds,
+                        output_type="latent",
+                    ).audios
+                )
+        tell(self.name, notes)
+        return torch.cat(parts).float().cpu()
+
+    def decode(self, decoder: nn.Module, latents: Tensor) -> Tensor:
+        """Waveforms (B, channels, T), nominally in [-1, 1], from latents (B, C, frames); differentiable."""
+        first = next(decoder.parameters())
+        waves: Tensor = decoder(latents.to(first.device, first.dtype)).float()
+        return waves
+
+    @torch.no_grad()
+    def encode(self, x: Tensor) -> Tensor:
+        """Posterior means (B, C, frames) of waveforms (B, channels, T) in [-1, 1]; T a multiple of the hop."""
+        vae = self.pipeline.vae
+        parts = [vae.encode(part.to(self.device, vae.dtype)).latent_dist.mean for part in x.split(8)]
+        return torch.cat(parts).float().cpu()
+
+    def training_latents(self, n: int, rng: torch.Generator) -> Tensor:
+        """Latents as the generator makes them, of captions whose notes are behind no benchmark prompt.
+
+        All of them sampled: the encoder of an Oobleck autoencoder takes as long for a clip as the sampler.
+        """
+        captions = [note.caption for note in data.every_note() if note.split == "fit"]
+        chosen = torch.randint(len(captions), (n,), generator=rng).tolist()
+        made = []
+        for start in range(0, n, self.batch):
+            part = [captions[i] for i in chosen[start : start + self.batch]]
+            made.append(self.latents(part, child(rng, "sampled", start)))
+            done = {"stage": "training latents", "done": start + len(part), "total": n}
+            logger.info("training latents %d/%d", done["done"], done["total"], extra=done)
+        return torch.cat(made)
+
+    def public_pairs(self, n: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Latents and waveforms of ``n`` shipped public clips, as an attacker with the public encoder has them.
+
+        All of them when ``n`` is more than there are.
+        """
+        clips, _ = data.shipped("fit")
+        chosen = clips[torch.randperm(len(clips), generator=rng)[:n]]
+        x = self._fitted(Clips(chosen, data.RATE_HZ))
+        return self.encode(x), x
+
+    def reconstruct(self, clips: Clips) -> Clips:
+        """Encode and decode with the public autoencoder: the regeneration attack; same rate, channels and length."""
+        with torch.inference_mode():
+            z = self.encode(self._fitted(clips))
+            waves = torch.cat([self.decode(self.decoder, part) for part in z.split(self.batch)]).cpu()
+        waves = resample(waves, self.rate_hz, clips.rate_hz)[..., : clips.samples.shape[2]]
+        waves = F.pad(waves, (0, clips.samples.shape[2] - waves.shape[2]))
+        return Clips.from_unit(_channels(waves, clips.samples.shape[1]), clips.rate_hz)
+
+    def _fitted(self, clips: Clips) -> Tensor:
+        """Waveforms as the encoder takes them: its rate and channels, padded with silence to whole hops."""
+        x = resample(clips.unit(), clips.rate_hz, self.rate_hz)
+        x = _channels(x, int(self.pipeline.vae.config.audio_channels))
+        return F.pad(x, (0, -x.shape[2] % int(self.pipeline.vae.hop_length)))
+
+
+def _channels(x: Tensor, count: int) -> Tensor:
+    """(B, 1 or 2, T) as (B, count, T): stereo is averaged, mono repeated."""
+    return x if x.shape[1] == count else x.mean(1, keepdim=True).expand(-1, count, -1)
+
+
+def load(spec: str | None, device: torch.device) -> StableAudioGenerator:
+    """Load a pipeline; see :func:`modalities.pipelines.load_pipeline`.
+
+    Raises:
+        UserError: also when it is no Stable Audio pipeline, or its solver needs ``torchsde`` and that is missing.
+    """
+    if spec is not None:
+        _check_solver(Path(spec))
+    name, pipeline, networks = load_pipeline(spec, EMBEDDED, device)
+    if type(pipeline).__name__ != "StableAudioPipeline":
+        raise UserError(f"generator {name}: expected a StableAudioPipeline, found {type(pipeline).__name__}")
+    return StableAudioGenerator(name, pipeline, networks)
+
+
+def _check_solver(folder: Path) -> None:
+    """The message of diffusers would name a dummy object."""
+    config = folder / "scheduler" / "scheduler_config.json"
+    if importlib.util.find_spec("torchsde") is not None or not config.is_file():
+        return
+    if json.loads(config.read_text(encoding="utf-8")).get("_class_name") == "CosineDPMSolverMultistepScheduler":
+        raise UserError(f"generator {folder}: its solver needs torchsde; install it (`uv pip install torchsde`)")
