@@ -31,6 +31,7 @@ from bench.selection import (
     find_modality,
     find_scheme,
     load_generator,
+    matched,
     title,
     with_features,
 )
@@ -62,7 +63,9 @@ def run(
     users: Annotated[int | None, typer.Option(help="Instead of the preset's number of users.")] = None,
     items: Annotated[int | None, typer.Option(help="Instead of the preset's items per user.")] = None,
     device: Device = "auto",
-    features: Annotated[str, typer.Option(help="Features of the quality metric: default, or inception.")] = "default",
+    features: Annotated[
+        str, typer.Option(help="Features of the quality metric: default, inception or vggish.")
+    ] = "default",
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -75,6 +78,7 @@ def run(
     with shown(console, quiet=quiet):
         medium = with_features(find_modality(modality), features)
         source = load_generator(medium, generator, device)
+        medium = matched(medium, source)
         codecs = find_codecs(medium, source, scheme or [], plan)
         attacks = find_attacks(medium, source, attack or [], plan)
         folder = out or Path("leaderboards") / medium.name / plan.name
@@ -104,6 +108,7 @@ def fit(
     began, medium = time.perf_counter(), find_modality(modality)
     description = find_scheme(scheme)
     source = load_generator(medium, generator, device)
+    medium = matched(medium, source)
     path = out or default_codec_path(scheme, medium, source)
     _check_writable(path)
     with shown(Console(stderr=True), quiet=quiet), contextlib.redirect_stdout(io.StringIO() if quiet else sys.stderr):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import matplotlib
@@ -265,33 +265,28 @@ def scores(board: Table, series: dict[str, Look]) -> Figure:
     return figure
 
 
-def sheet(original: Tensor, fingerprinted: Tensor, attacked: Tensor, path: Path, title: str) -> Path:
-    """Write a contact sheet: originals, fingerprinted twins, ten times their difference, and the twins attacked.
+def sheet(rows: Mapping[str, Tensor], path: Path) -> Path:
+    """Write a contact sheet: a line of pictures for each name.
 
     Args:
-        original: uint8 (B, 3, H, W); the first eight are shown.
-        fingerprinted: the same content from the fingerprinted decoder, uint8 of the same shape.
-        attacked: the fingerprinted content after an attack, uint8 (B, 3, H', W').
+        rows: name to pictures, uint8 (B, 3, H, W) with one B; the first eight are shown.
         path: file to write; its suffix names the format.
-        title: what the attack was; names the last row.
 
     Raises:
-        ValueError: when the shapes do not fit each other.
+        ValueError: when the numbers of pictures differ.
     """
-    if original.shape != fingerprinted.shape or len(attacked) != len(original):
-        raise ValueError(f"sheet of {tuple(original.shape)}, {tuple(fingerprinted.shape)}, {tuple(attacked.shape)}")
-    difference = (128 + 10 * (fingerprinted.int() - original.int())).clamp(0, 255).byte()
-    rows = {"original": original, "fingerprinted": fingerprinted, "difference,\n10 times": difference}
-    rows[title.replace("(", "\n(", 1)] = attacked
-    columns = min(8, len(original))
+    counts = {name: len(pictures) for name, pictures in rows.items()}
+    if len(set(counts.values())) != 1:
+        raise ValueError(f"sheet: expected rows of equal length, found {counts}")
+    columns = min(8, *counts.values())
     with matplotlib.rc_context({**RC, "axes.grid": False}):
         tight = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.01, wspace=0.02, hspace=0.02)
         figure = Figure(figsize=(1.2 + 0.78 * columns, 0.78 * len(rows)), layout=tight)
         panels = figure.subplots(len(rows), columns, squeeze=False)
-        for (name, images), line in zip(rows.items(), panels, strict=True):
-            for image, axes in zip(images, line, strict=False):
-                axes.imshow(image.permute(1, 2, 0).cpu().numpy(), interpolation="nearest")
+        for (name, pictures), line in zip(rows.items(), panels, strict=True):
+            for picture, axes in zip(pictures, line, strict=False):
+                axes.imshow(picture.permute(1, 2, 0).cpu().numpy(), interpolation="nearest")
                 axes.set(xticks=[], yticks=[])
                 axes.spines[:].set_visible(False)
-            line[0].set_ylabel(name, rotation=0, ha="right", va="center")
+            line[0].set_ylabel(name.replace("(", "\n(", 1), rotation=0, ha="right", va="center")
         return drawing.save(figure, path)

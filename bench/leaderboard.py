@@ -126,10 +126,12 @@ class Score:
     def within_bound(self) -> bool:
         """Whether the attack left the content, or the model, good enough to count as a removal; see ``Plan``."""
         paired = self.distortions().get(self.results.info["paired_metric"], math.nan)
-        if self.summary["target"] == "content":
-            return paired >= self.plan.content_bound
-        allowed = (1 + self.plan.model_quality_bound) * self.summary["quality_unattacked"]
-        return paired >= self.plan.model_bound and self.summary["quality"] <= allowed
+        content = self.summary["target"] == "content"
+        bound = self.plan.content_bound if content else self.plan.model_bound
+        if bound is None or not paired >= bound:
+            return False
+        allowed = 1 + self.plan.model_quality_bound
+        return content or bool(self.summary["quality"] <= allowed * self.summary["quality_unattacked"])
 
     def null(self) -> NullCheck:
         """What the reader says about content without a fingerprint."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from bench.protocol import Attack, AttackFamily, UserError
+from bench.protocol import Attack, AttackFamily, Modality, UserError
 
 LIMITS = {
     "users": (1, 100_000),
@@ -45,7 +45,7 @@ class Plan:
         public_items: clean latents and fields that the attacker of a model attack holds.
         device: ``auto``, or a torch device.
         content_bound: a content attack stays within the bound while the mean of the modality's paired metric, in dB,
-            between unattacked and attacked content is at least this.
+            between unattacked and attacked content is at least this; None is the modality's ``paired_bound``, or 20.
         model_bound: the same for model attacks and coalitions, between the public and the attacked decoder's output.
         model_quality_bound: and the Fréchet distance may rise by this share of the fingerprinted decoder's own.
     """
@@ -64,8 +64,8 @@ class Plan:
     batch: int = 64
     public_items: int = 256
     device: str = "auto"
-    content_bound: float = 20.0
-    model_bound: float = 20.0
+    content_bound: float | None = None
+    model_bound: float | None = None
     model_quality_bound: float = 0.25
 
     def __post_init__(self) -> None:
@@ -79,6 +79,12 @@ class Plan:
             raise UserError(f"registered: expected at least the {self.users} users, found {self.registered}")
         if not 0 < self.fpr < 1:
             raise UserError(f"fpr: expected a rate between 0 and 1, found {self.fpr}")
+
+    def bounded(self, modality: Modality) -> Plan:
+        """The same plan with the modality's bounds where it has none of its own."""
+        own: float = getattr(modality, "paired_bound", 20.0)
+        content, model = (own if bound is None else bound for bound in (self.content_bound, self.model_bound))
+        return replace(self, content_bound=content, model_bound=model)
 
     @property
     def attacked_users(self) -> int:
@@ -105,7 +111,7 @@ PRESETS: dict[str, Plan] = {
             2,
             4,
             False,
-            only=("jpeg", "gaussian-noise", "weight-noise", "average-weights"),
+            only=("jpeg", "gaussian-noise", "mp3", "white-noise", "weight-noise", "average-weights"),
             public_items=32,
         ),
         Plan("quick", 32, 4, 8, 8, 64, False),

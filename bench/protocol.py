@@ -94,7 +94,11 @@ class Generator(Protocol):
 
 @runtime_checkable
 class Modality(Protocol):
-    """What an item is, where real ones come from, and how fidelity is judged."""
+    """What an item is, where real ones come from, and how fidelity is judged.
+
+    Two more members are optional and give runs a comparison sheet: ``picture(content) -> Tensor``, how items look,
+    uint8 (B, 3, H, W), and ``difference(a, b) -> (str, Content)``, the name and content of what sets b apart from a.
+    """
 
     @property
     def name(self) -> str:
@@ -144,7 +148,7 @@ class Modality(Protocol):
         ...
 
     def features(self, content: Content) -> Tensor:
-        """Features (B, d) float32 for Fréchet and kernel distances."""
+        """Features (B, d), or (B, frames, d) with frames pooled, float32, for Fréchet and kernel distances."""
         ...
 
     def paired(self, a: Content, b: Content) -> dict[str, Tensor]:

@@ -50,7 +50,7 @@ def run(
     """
     if not codecs:
         raise UserError("run: expected at least one codec, found none")
-    began = time.perf_counter()
+    began, plan = time.perf_counter(), plan.bounded(modality)
     engine = Engine(modality, generator, pick_device(plan.device), plan.batch)
     ground, attacks = Ground(engine, plan), within(plan, list(dict.fromkeys(attacks)))
     keys = {name: _keys(ground, name, codec, attacks) for name, codec in codecs.items()}

@@ -12,6 +12,8 @@ from bench.protocol import Attack, AttackFamily, Codec, ContentAttack, Generator
 from bench.registry import is_outside, lookup, outside, unknown
 from bench.rng import stream
 
+FEATURES = ("default", "inception", "vggish")
+
 
 def find_modality(name: str) -> Modality:
     """The modality of that name, or one from outside."""
@@ -27,8 +29,8 @@ def with_features(modality: Modality, name: str) -> Modality:
     """The modality with the features of its quality metric replaced; never another set than the one asked for."""
     if name == "default":
         return modality
-    if name != "inception":
-        raise unknown("features", name, ("default", "inception"))
+    if name not in FEATURES:
+        raise unknown("features", name, FEATURES)
     if not hasattr(modality, "with_features"):
         raise UserError(f"features {name!r}: expected a modality that has them, found {modality.name!r}")
     changed: Modality = modality.with_features(name)
@@ -43,6 +45,12 @@ def load_generator(modality: Modality, spec: str | None, device: str) -> Generat
         made = modality.generator(spec)
     moved: Generator = move(made, pick_device(device))
     return moved
+
+
+def matched(modality: Modality, generator: Generator) -> Modality:
+    """The modality as the generator needs it: audio comes at the generator's sampling rate."""
+    fitted: Modality = modality.matched(generator) if hasattr(modality, "matched") else modality
+    return fitted
 
 
 def title(scheme: str) -> str:

@@ -13,7 +13,8 @@ CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 NORMS: dict[int, type[nn.Module]] = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 PATCHES = {1: 15, 2: 3, 3: 3}
 """Sides of the whitened patches by rank."""
-STRIDES = (1, 2, 1, 2, 1, 2)
+STRIDES = {1: (2, 4, 1, 4, 1, 4), 2: (1, 2, 1, 2, 1, 2), 3: (1, 2, 1, 2, 1, 2)}
+"""Strides of the stages by rank. A stride of 4 in time thins as much as one of 2 on either side of a picture."""
 FLOOR = 1e-5
 """Variance below which a patch component is taken for rounding noise: about the square of an 8-bit step."""
 
@@ -43,19 +44,23 @@ class StatisticsReader:
 
 
 class Stage(nn.Module):
-    """Convolution, batch normalisation, GELU; the kernel is a matrix (out, in · kˢ), as the optimiser wants it."""
+    """Convolution, batch normalisation, GELU; the kernel is a matrix (out, in · kˢ), as the optimiser wants it.
+
+    A kernel is 3 wide, or a step wider than its stride, so that no sample is passed over.
+    """
 
     def __init__(self, rank: int, channels: tuple[int, int], stride: int) -> None:
         super().__init__()
-        self.stride, self.shape = stride, (channels[1], channels[0], *[3] * rank)
-        self.kernel = nn.Parameter(torch.empty(channels[1], channels[0] * 3**rank))
+        side = max(3, stride + 1)
+        self.stride, self.shape = stride, (channels[1], channels[0], *[side] * rank)
+        self.kernel = nn.Parameter(torch.empty(channels[1], channels[0] * side**rank))
         nn.init.kaiming_uniform_(self.kernel, a=5**0.5)
         self.norm = NORMS[rank](channels[1])
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in, ...) to (B, out, .../stride)."""
         kernel = self.kernel.view(self.shape)
-        y: Tensor = F.gelu(self.norm(CONVOLUTIONS[x.ndim - 2](x, kernel, stride=self.stride, padding=1)))
+        y: Tensor = F.gelu(self.norm(CONVOLUTIONS[x.ndim - 2](x, kernel, stride=self.stride, padding=self.shape[2] // 2)))
         return y
 
 
@@ -73,7 +78,7 @@ class StatisticsNetwork(nn.Module):
         self.register_buffer("patches", torch.zeros(first, channels, *[side] * rank))
         widths = [first, width, width, 2 * width, 2 * width, 4 * width, 4 * width]
         self.stages = nn.ModuleList(
-            Stage(rank, (a, b), stride) for a, b, stride in zip(widths, widths[1:], STRIDES, strict=False)
+            Stage(rank, (a, b), stride) for a, b, stride in zip(widths, widths[1:], STRIDES[rank], strict=False)
         )
         self.norm = nn.BatchNorm1d(2 * sum(widths))
         self.linear = nn.Linear(2 * sum(widths), bits)

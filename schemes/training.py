@@ -33,6 +33,7 @@ class Recipe:
         perceptual: weight of the modality's perceptual distance beside 20 times the squared error.
         null: weight of reading unmarked content as undecided.
         decay: share of the steps, at the end, over which the learning rates fall to 2 %.
+        enough: running bit accuracy at which the fall begins early, keeping its share of the steps that then remain.
         pool: training latents drawn once.
     """
 
@@ -45,6 +46,7 @@ class Recipe:
     perceptual: float = 3.0
     null: float = 0.1
     decay: float = 0.6
+    enough: float = 0.985
     pool: int = 4096
 
 
@@ -100,10 +102,11 @@ def train(
     groups = [group for optimiser in optimisers for group in optimiser.param_groups]
     peaks = [group["lr"] for group in groups]
     began, progress = time.monotonic(), Progress()
+    step, steps = 0, recipe.steps
     reader.train()
-    for step in range(recipe.steps):
+    while step < steps:
         for group, peak in zip(groups, peaks, strict=True):
-            group["lr"] = peak * _factor(step, recipe)
+            group["lr"] = peak * _factor(step, steps, recipe.decay)
         rows, codes = _pairs(len(latents), recipe.batch, modulator.bits, rng)
         original = unmarked[rows].to(device).float()
         with modulator.applied(generator.decoder, codes.to(device)), torch.autocast(device.type, torch.bfloat16):
@@ -120,8 +123,11 @@ def train(
         for optimiser in optimisers:
             optimiser.step()
         progress.update(accuracy, -10 * math.log10(max(error.item(), 1e-9)), recipe.psnr_db)
-        if (step + 1) % 100 == 0:
-            _report(progress, step + 1, recipe.steps, time.monotonic() - began)
+        step += 1
+        if steps == recipe.steps and progress.accuracy >= recipe.enough:
+            steps = min(steps, math.ceil(step / max(1 - recipe.decay, 1e-9)))
+        if step % 100 == 0:
+            _report(progress, step, steps, time.monotonic() - began)
     reader.eval()
     return progress
 
@@ -179,9 +185,9 @@ def _pairs(pool: int, batch: int, bits: int, rng: torch.Generator) -> tuple[Tens
     return torch.cat([rows, rows]), torch.cat([codes, -codes])
 
 
-def _factor(step: int, recipe: Recipe) -> float:
+def _factor(step: int, steps: int, decay: float) -> float:
     """Warm-up over 50 steps, flat, then a straight fall to 2 %."""
-    tail = max(0.0, 1 - (1 - step / recipe.steps) / recipe.decay)
+    tail = max(0.0, 1 - (1 - step / steps) / decay)
     return min(1.0, (step + 1) / 50) * (1 - 0.98 * tail)
 
 

@@ -48,7 +48,7 @@ def refused(*words: str | Path) -> str:
 def quick_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing is tested elsewhere and takes seconds."""
     monkeypatch.setattr("bench.figures.draw", lambda folder: [folder / "figures" / "scores.svg"])
-    monkeypatch.setattr("bench.figures.sheet", lambda a, b, c, path, title: path)
+    monkeypatch.setattr("bench.figures.sheet", lambda rows, path: path)
 
 
 @pytest.mark.usefixtures("quick_figures")

@@ -63,7 +63,7 @@ def _seen(x: Tensor) -> Tensor:
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing is tested elsewhere and takes seconds."""
     monkeypatch.setattr("bench.figures.draw", lambda folder: [])
-    monkeypatch.setattr("bench.figures.sheet", lambda a, b, c, path, title: path)
+    monkeypatch.setattr("bench.figures.sheet", lambda rows, path: path)
 
 
 def line(*words: str | Path) -> dict[str, Any]:

@@ -9,8 +9,6 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-from matplotlib.image import imread
 
 from bench import drawing, figures
 from bench.protocol import UserError
@@ -240,17 +238,3 @@ def test_looks_differ_in_shape_not_only_in_colour() -> None:
     series = drawing.looks([f"scheme {index}" for index in range(12)])
     assert len({(look.marker, look.dash) for look in series.values()}) == 12
     assert len({look.colour for look in list(series.values())[:7]}) == 7
-
-
-def test_the_sheet_shows_ten_times_the_difference(tmp_path: Path) -> None:
-    original = torch.full((2, 3, 8, 8), 100, dtype=torch.uint8)
-    path = figures.sheet(original, original + 5, original, tmp_path / "sheet.png", "JPEG 50")
-    pixels = (imread(path)[:, :, :3] * 255).round().astype(int)
-    shown = {tuple(colour) for colour in np.unique(pixels.reshape(-1, 3), axis=0)}
-    assert {(100, 100, 100), (105, 105, 105), (178, 178, 178)} <= shown
-
-
-def test_the_sheet_refuses_unequal_batches(tmp_path: Path) -> None:
-    images = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
-    with pytest.raises(ValueError, match=r"sheet of \(2, 3, 8, 8\), \(1, 3, 8, 8\), \(2, 3, 8, 8\)"):
-        figures.sheet(images, images[:1], images, tmp_path / "sheet.png", "x")

@@ -32,7 +32,7 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> Pat
         (tmp_path / f"{name}.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr("bench.figures.draw", lambda folder: [])
-    monkeypatch.setattr("bench.figures.sheet", lambda a, b, c, path, title: path)
+    monkeypatch.setattr("bench.figures.sheet", lambda rows, path: path)
     return tmp_path
 
 

@@ -71,7 +71,7 @@ class ToyGenerator:
 
 @dataclass(frozen=True)
 class Toy:
-    """Images uint8 (B, 3, 16, 16)."""
+    """Images uint8 (B, 3, 16, 16); of its members, ``picture`` and ``difference`` are optional."""
 
     name: str = "toy"
     quality_metric: str = "fd_toy"
@@ -113,6 +113,12 @@ class Toy:
 
     def perceptual_loss(self, a: Tensor, b: Tensor) -> Tensor:
         return (a - b).square().flatten(1).mean(1)
+
+    def picture(self, content: Tensor) -> Tensor:
+        return content
+
+    def difference(self, a: Tensor, b: Tensor) -> tuple[str, Tensor]:
+        return "difference", (128 + b.int() - a.int()).clamp(0, 255).byte()
 
     def save(self, content: Tensor, path: Path) -> None:
         save_file({"content": content}, path)

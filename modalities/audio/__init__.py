@@ -20,6 +20,7 @@ from torchaudio.functional import resample
 
 from bench.protocol import Clips, Generator, UserError
 from modalities.audio import augmentation, data, fidelity
+from modalities.audio.notes import every_note
 from modalities.audio.perceptual import mono, speech_embedding, vggish
 from modalities.audio.spectra import mel_distance, stft_distance
 
@@ -39,6 +40,7 @@ class Audio:
         device: where generator and features run.
         rate_hz: sampling rate of released content: that of the generator.
         quality_metric: ``fd_speech_embedding``, or ``fad_vggish`` with VGGish.
+        paired_bound: SI-SDR in dB down to which an attack counts as leaving the clip usable.
     """
 
     device: str = "cpu"
@@ -46,6 +48,7 @@ class Audio:
     quality_metric: str = "fd_speech_embedding"
     name: str = field(default="audio", init=False)
     paired_metric: str = field(default="si_sdr", init=False)
+    paired_bound: float = field(default=10.0, init=False)
 
     def generator(self, spec: str | None = None) -> Generator:
         """The embedded generator (None), or a Stable Audio pipeline from a folder or a hub id."""
@@ -74,7 +77,7 @@ class Audio:
         """``n`` captions of notes that no codec was fitted on; repeats only when n exceeds them."""
         if n < 0:
             raise UserError(f"prompts: expected 0 or more, found {n}")
-        known = [note.caption for note in data.every_note() if note.split == "prompts"]
+        known = [note.caption for note in every_note() if note.split == "prompts"]
         order = torch.cat([torch.randperm(len(known), generator=rng) for _ in range(n // len(known) + 1)])
         return [known[i] for i in order[:n].tolist()]
 
@@ -129,8 +132,19 @@ class Audio:
     def perceptual_loss(self, a: Tensor, b: Tensor) -> Tensor:
         """Multi-resolution STFT and mel distance (B,) of observed tensors, or of waveforms with any channels."""
         x, y = a.flatten(0, 1), b.flatten(0, 1)
-        distance = 0.05 * (stft_distance(x, y) + mel_distance(x, y))
+        distance = 0.02 * (stft_distance(x, y) + mel_distance(x, y))
         return distance.view(len(a), -1).mean(1)
+
+    def picture(self, content: Clips) -> Tensor:
+        """Mel spectrograms; see :func:`modalities.audio.pictures.spectrograms`."""
+        from modalities.audio.pictures import spectrograms  # matplotlib takes a second to import
+
+        return spectrograms(content)
+
+    def difference(self, a: Clips, b: Clips) -> tuple[str, Clips]:
+        """What was added to ``a``, as it sounds alone."""
+        added = b.samples.int() - a.samples.int()
+        return "difference", Clips(added.clamp(-32768, 32767).to(torch.int16), a.rate_hz)
 
     def save(self, content: Clips, path: Path) -> None:
         """Write one clip as WAV or FLAC (16 bits, lossless), OGG or MP3, as the suffix says.
@@ -157,11 +171,11 @@ class Audio:
         Raises:
             UserError: when there is no such file, or it holds no audio of 8 to 96 kHz and at least 0.1 s.
         """
-        if not path.is_file():
-            raise UserError(f"{path}: expected an audio file, found none")
+        if not os.path.isfile(path):  # pathlib's raises for a name that is too long
+            raise UserError(f"{path}: expected an audio file, found {'a folder' if os.path.isdir(path) else 'none'}")
         try:
             samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)  # (T, channels)
-        except (OSError, ValueError, RuntimeError, soundfile.LibsndfileError) as error:
+        except (OSError, ValueError, RuntimeError, TypeError, MemoryError) as error:  # types for .raw, which has no header
             raise UserError(f"{path}: expected an audio file, found something unreadable: {_line(error)}") from error
         if not np.isfinite(samples).all():
             raise UserError(f"{path}: expected finite samples, found NaN or infinity")

@@ -33,7 +33,8 @@ def _noise(x: Tensor, rng: torch.Generator) -> Tensor:
 def _filtered(x: Tensor, gain: Callable[[Tensor], Tensor]) -> Tensor:
     """Each frequency, in Hz, multiplied by its ``gain``; zero phase."""
     frequencies = torch.fft.rfftfreq(x.shape[2], 1 / RATE_HZ, device=x.device)
-    return torch.fft.irfft(torch.fft.rfft(x.float()) * gain(frequencies), n=x.shape[2])
+    changed: Tensor = torch.fft.irfft(torch.fft.rfft(x.float()) * gain(frequencies), n=x.shape[2])
+    return changed
 
 
 def _low_pass(x: Tensor, rng: torch.Generator) -> Tensor:

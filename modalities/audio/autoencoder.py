@@ -1,4 +1,4 @@
-"""Train the embedded generator's autoencoder: `AutoencoderOobleck`, 16 kHz mono to 32 numbers every 32 ms and back.
+"""Train the embedded generator's autoencoder: `AutoencoderOobleck`, 16 kHz mono to 32 numbers every 16 ms and back.
 
 The architecture of Evans et al., "Stable Audio Open", 2024, arXiv:2407.14358: snake activations (Ziyin et al.,
 arXiv:2006.08195) and weight normalisation. The latent space is fixed beforehand (:mod:`modalities.audio.scout`); the
@@ -20,11 +20,11 @@ from modalities.audio.scout import CHANNELS, HOP, Code, crops, relative_error
 from modalities.audio.spectra import mel_distance, stft_distance
 from modalities.training import Loop, Schedule
 
-DECODER = Schedule(steps=3000, batch=8, rate=2e-3, warmup=100, ema=0.998, weight_decay=1e-3)
+DECODER = Schedule(steps=2500, batch=8, rate=2e-3, warmup=100, ema=0.998, weight_decay=1e-3)
 ENCODER = Schedule(steps=600, batch=8, rate=2e-3, warmup=50, ema=0.99, weight_decay=1e-3)
-WINDOW = 32
+WINDOW = 64
 """Latent frames that the decoder restores at a time in training: half a clip."""
-NOISE = 0.1
+NOISE = 0.05
 """Deviation of the noise on the latents in training: about what a denoiser leaves over."""
 
 
@@ -36,8 +36,8 @@ def build() -> AutoencoderOobleck:
     """
     return AutoencoderOobleck(
         encoder_hidden_size=2 * CHANNELS,
-        downsampling_ratios=[8, 4, 4, 4],
-        channel_multiples=[2, 3, 4, 6],
+        downsampling_ratios=[8, 8, 4],
+        channel_multiples=[2, 4, 8],
         decoder_channels=16,
         decoder_input_channels=CHANNELS,
         audio_channels=1,
@@ -48,7 +48,7 @@ def build() -> AutoencoderOobleck:
 def train_decoder(seed: int, device: torch.device, code: Code) -> nn.Module:
     """Train the decoder, or finish a training that was interrupted; returns it averaged (EMA), in eval mode."""
     with fenced(seed):
-        decoder = build().decoder.to(device)
+        decoder: nn.Module = build().decoder.to(device)
     latents = latents_of(code, device)
     rows = data.training_rows(("fit", "prompts"))
     clips, _ = data.full_set()
@@ -85,7 +85,7 @@ def train_decoder(seed: int, device: torch.device, code: Code) -> nn.Module:
 def train_encoder(seed: int, device: torch.device, code: Code) -> nn.Module:
     """Train the encoder to the code by Gaussian likelihood; returns it averaged (EMA), in eval mode."""
     with fenced(seed):
-        encoder = build().encoder.to(device)
+        encoder: nn.Module = build().encoder.to(device)
 
     def loss(step: int) -> dict[str, Tensor]:
         rng = stream(seed, "audio encoder", step)

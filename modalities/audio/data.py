@@ -92,7 +92,8 @@ def _render(synth: Any, font: int, note: Note) -> np.ndarray:
     released = bytes(synth.generate(LENGTH - held))
     synth.sounds_off()
     synth.generate(RATE_HZ // 10)  # else the last voice's end is heard in the next clip
-    return np.frombuffer(struck + released, np.float32).reshape(-1, 2).mean(1)
+    samples: np.ndarray = np.frombuffer(struck + released, np.float32).reshape(-1, 2).mean(1)
+    return samples
 
 
 def _path() -> Path:

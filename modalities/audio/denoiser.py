@@ -8,6 +8,7 @@ for classifier-free guidance of Ho and Salimans, arXiv:2207.12598.
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from diffusers import EDMDPMSolverMultistepScheduler, StableAudioDiTModel
@@ -23,7 +24,7 @@ from modalities.audio import data, text
 from modalities.audio.scout import CHANNELS, HOP, Code
 from modalities.training import Loop, Schedule
 
-SCHEDULE = Schedule(steps=3000, batch=48, rate=2e-3, warmup=100, ema=0.998, weight_decay=0.01, clip=1.0, muon_rate=0.02)
+SCHEDULE = Schedule(steps=2500, batch=32, rate=2e-3, warmup=100, ema=0.998, weight_decay=0.01, clip=1.0, muon_rate=0.02)
 FRAMES = data.LENGTH // HOP
 SECONDS = data.LENGTH / data.RATE_HZ
 EMPTY_PROMPTS = 0.1
@@ -47,7 +48,7 @@ class Conditioned(nn.Module):
         self.transformer, self.encoder, self.projection = transformer, encoder, projection
 
     def forward(self, noisy: Tensor, sigma: Tensor, ids: Tensor, mask: Tensor, heard: Tensor) -> Tensor:
-        """Velocity like ``noisy`` (B, 32, 64), latents with noise of deviation ``sigma`` (B,), as the pipeline asks.
+        """Velocity like ``noisy`` (B, 32, 128), latents with noise of deviation ``sigma`` (B,), as the pipeline asks.
 
         Args:
             noisy: latents plus noise, not scaled.
@@ -137,13 +138,13 @@ def train(seed: int, device: torch.device, code: Code, tokenizer: T5Tokenizer) -
     return model.eval().requires_grad_(False)
 
 
-def _attention(device: torch.device) -> sdpa_kernel:
+def _attention(device: torch.device) -> AbstractContextManager[None]:
     """On a CPU the fused kernel's backward pass is slow for so few tokens."""
-    return sdpa_kernel([SDPBackend.MATH] if device.type == "cpu" else list(SDPBackend.__members__.values()))
+    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
 def latents_of(code: Code, device: torch.device) -> Tensor:
-    """Latents (N, 32, 64) of every clip that is not reference."""
+    """Latents (N, 32, 128) of every clip that is not reference."""
     clips, _ = data.full_set()
     rows = data.training_rows(("fit", "prompts"))
     parts = [rows[start : start + 64] for start in range(0, len(rows), 64)]

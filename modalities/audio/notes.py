@@ -48,7 +48,7 @@ LOWEST = {
     **dict.fromkeys(["soprano sax", "violin", "trumpet", "muted trumpet", "oboe", "fiddle", "vibraphone"], 55),
     **dict.fromkeys(["flute", "recorder", "pan flute", "ocarina", "celesta", "music box", "tubular bells"], 60),
     **dict.fromkeys(["shakuhachi", "xylophone", "kalimba", "steel drums", "calliope lead"], 60),
-    **dict.fromkeys(["glockenspiel", "piccolo", "whistle", "tinker bell"], 67),
+    **dict.fromkeys(["glockenspiel", "piccolo", "whistle", "tinker bell"], 62),
 }
 """MIDI key of the lowest note where it is not C3 (48)."""
 NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")

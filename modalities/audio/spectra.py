@@ -46,9 +46,13 @@ def mel_distance(a: Tensor, b: Tensor, rate_hz: int = 16_000) -> Tensor:
     Returns:
         Distances (B,).
     """
-    bank = _bank(1024, rate_hz).to(a.device)
-    x, y = (torch.einsum("bft,fm->bmt", amplitudes(wave, 1024), bank) for wave in (a, b))
+    x, y = mel_spectrum(a, rate_hz), mel_spectrum(b, rate_hz)
     return ((x + FLOOR).log() - (y + FLOOR).log()).abs().mean((1, 2))
+
+
+def mel_spectrum(wave: Tensor, rate_hz: int = 16_000) -> Tensor:
+    """Mel amplitudes (B, 80, frames) of waveforms (B, T): 64 ms windows, 16 ms hop at 16 kHz."""
+    return torch.einsum("bft,fm->bmt", amplitudes(wave, 1024), _bank(1024, rate_hz).to(wave.device))
 
 
 def amplitudes(wave: Tensor, size: int) -> Tensor:
@@ -66,4 +70,5 @@ def _window(size: int) -> Tensor:
 
 @lru_cache(maxsize=4)
 def _bank(size: int, rate_hz: int) -> Tensor:
-    return melscale_fbanks(size // 2 + 1, 0.0, rate_hz / 2, 80, rate_hz, "slaney", "slaney") * (rate_hz / size)
+    bank: Tensor = melscale_fbanks(size // 2 + 1, 0.0, rate_hz / 2, 80, rate_hz, "slaney", "slaney")
+    return bank * (rate_hz / size)

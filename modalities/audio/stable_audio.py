@@ -21,6 +21,7 @@ from torchaudio.functional import resample
 from bench.protocol import Clips, UserError
 from bench.rng import child
 from modalities.audio import data
+from modalities.audio.notes import every_note
 from modalities.pipelines import load_pipeline, noted, tell
 
 logger = logging.getLogger("genprint")
@@ -102,7 +103,7 @@ class StableAudioGenerator:
 
         All of them sampled: the encoder of an Oobleck autoencoder takes as long for a clip as the sampler.
         """
-        captions = [note.caption for note in data.every_note() if note.split == "fit"]
+        captions = [note.caption for note in every_note() if note.split == "fit"]
         chosen = torch.randint(len(captions), (n,), generator=rng).tolist()
         made = []
         for start in range(0, n, self.batch):

@@ -137,6 +137,14 @@ class Image:
         distance: Tensor = lpips("alex").to(a.device)(a, b)
         return distance
 
+    def picture(self, content: Tensor) -> Tensor:
+        """The pictures themselves."""
+        return content
+
+    def difference(self, a: Tensor, b: Tensor) -> tuple[str, Tensor]:
+        """Ten times what was added to ``a``, on middle grey."""
+        return "difference,\n10 times", (128 + 10 * (b.int() - a.int())).clamp(0, 255).byte()
+
     def save(self, content: Tensor, path: Path) -> None:
         """Write one picture, losslessly where the suffix allows it.
 
