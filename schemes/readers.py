@@ -60,7 +60,9 @@ class Stage(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, in, ...) to (B, out, .../stride)."""
         kernel = self.kernel.view(self.shape)
-        y: Tensor = F.gelu(self.norm(CONVOLUTIONS[x.ndim - 2](x, kernel, stride=self.stride, padding=self.shape[2] // 2)))
+        y: Tensor = F.gelu(
+            self.norm(CONVOLUTIONS[x.ndim - 2](x, kernel, stride=self.stride, padding=self.shape[2] // 2))
+        )
         return y
 
 

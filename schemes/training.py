@@ -124,8 +124,7 @@ def train(
             optimiser.step()
         progress.update(accuracy, -10 * math.log10(max(error.item(), 1e-9)), recipe.psnr_db)
         step += 1
-        if steps == recipe.steps and progress.accuracy >= recipe.enough:
-            steps = min(steps, math.ceil(step / max(1 - recipe.decay, 1e-9)))
+        steps = _steps(step, steps, progress.accuracy, recipe)
         if step % 100 == 0:
             _report(progress, step, steps, time.monotonic() - began)
     reader.eval()
@@ -183,6 +182,13 @@ def _pairs(pool: int, batch: int, bits: int, rng: torch.Generator) -> tuple[Tens
     rows = torch.randint(pool, (half,), generator=rng)
     codes = torch.randint(2, (half, bits), generator=rng) * 2.0 - 1
     return torch.cat([rows, rows]), torch.cat([codes, -codes])
+
+
+def _steps(step: int, steps: int, accuracy: float, recipe: Recipe) -> int:
+    """Steps in all: as asked for, or fewer from the first time that the running accuracy is enough."""
+    if steps < recipe.steps or accuracy < recipe.enough:
+        return steps
+    return min(steps, math.ceil(step / max(1 - recipe.decay, 1e-9)))
 
 
 def _factor(step: int, steps: int, decay: float) -> float:

@@ -22,7 +22,7 @@ from bench.weights import effective_weight, weighted_layers
 from schemes import SCHEMES, codec_path, find_codec, load_codec
 from schemes.modulations import Amplitude
 from schemes.readers import CONVOLUTIONS, Moments, StatisticsReader
-from schemes.training import Progress, Recipe, _bit_loss, _factor, _pairs
+from schemes.training import Progress, Recipe, _bit_loss, _factor, _pairs, _steps
 from schemes.weight_modulation import WeightModulation, WeightModulationCodec, decoder_digest
 from tests.toy import Toy, ToyGenerator
 
@@ -234,10 +234,18 @@ def test_each_latent_comes_under_a_code_and_under_its_opposite() -> None:
 
 
 def test_the_rate_warms_up_stays_and_falls_to_two_percent() -> None:
-    recipe = Recipe(steps=1000, decay=0.6)
-    rates = [_factor(step, recipe) for step in range(1000)]
+    rates = [_factor(step, 1000, 0.6) for step in range(1000)]
     assert rates[0] == pytest.approx(1 / 50) and rates[49:400] == [1.0] * 351
     assert rates[400:] == sorted(rates[400:], reverse=True) and rates[-1] == pytest.approx(0.02, abs=0.002)
+
+
+def test_training_ends_early_once_the_bits_are_read() -> None:
+    recipe = Recipe(steps=1000, decay=0.6, enough=0.98)
+    assert _steps(200, 1000, 0.9799, recipe) == 1000
+    assert _steps(200, 1000, 0.98, recipe) == 500, "two fifths are done"
+    assert _steps(300, 500, 0.99, recipe) == 500, "once only"
+    assert _steps(999, 1000, 0.99, recipe) == 1000
+    assert _steps(10, 1000, 1.0, Recipe(steps=1000, decay=1.0)) == 1000
 
 
 def follow(progress: Progress, psnr_db: float, steps: int = 400) -> Progress:

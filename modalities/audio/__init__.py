@@ -159,7 +159,9 @@ class Audio:
             raise UserError(f"{path}: expected the suffix .wav, .flac, .ogg or .mp3, found {path.suffix!r}")
         partial = path.with_name(f".{path.name}.part{path.suffix}")
         try:
-            soundfile.write(partial, content.samples[0].T.cpu().numpy(), content.rate_hz)
+            with soundfile.SoundFile(partial, "w", content.rate_hz, content.samples.shape[1]) as file:
+                for part in content.samples[0].T.cpu().split(65_536):  # minutes of Vorbis at once overflow its stack
+                    file.write(part.numpy())
             os.replace(partial, path)
         except (OSError, ValueError, soundfile.LibsndfileError) as error:
             partial.unlink(missing_ok=True)
@@ -175,7 +177,13 @@ class Audio:
             raise UserError(f"{path}: expected an audio file, found {'a folder' if os.path.isdir(path) else 'none'}")
         try:
             samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)  # (T, channels)
-        except (OSError, ValueError, RuntimeError, TypeError, MemoryError) as error:  # types for .raw, which has no header
+        except (
+            OSError,
+            ValueError,
+            RuntimeError,
+            TypeError,
+            MemoryError,
+        ) as error:  # types for .raw, which has no header
             raise UserError(f"{path}: expected an audio file, found something unreadable: {_line(error)}") from error
         if not np.isfinite(samples).all():
             raise UserError(f"{path}: expected finite samples, found NaN or infinity")

@@ -5,8 +5,6 @@ Evans et al., "Stable Audio Open", 2024, arXiv:2407.14358. Both are folders in t
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -148,20 +146,9 @@ def load(spec: str | None, device: torch.device) -> StableAudioGenerator:
     """Load a pipeline; see :func:`modalities.pipelines.load_pipeline`.
 
     Raises:
-        UserError: also when it is no Stable Audio pipeline, or its solver needs ``torchsde`` and that is missing.
+        UserError: also when it is no Stable Audio pipeline.
     """
-    if spec is not None:
-        _check_solver(Path(spec))
     name, pipeline, networks = load_pipeline(spec, EMBEDDED, device)
     if type(pipeline).__name__ != "StableAudioPipeline":
         raise UserError(f"generator {name}: expected a StableAudioPipeline, found {type(pipeline).__name__}")
     return StableAudioGenerator(name, pipeline, networks)
-
-
-def _check_solver(folder: Path) -> None:
-    """The message of diffusers would name a dummy object."""
-    config = folder / "scheduler" / "scheduler_config.json"
-    if importlib.util.find_spec("torchsde") is not None or not config.is_file():
-        return
-    if json.loads(config.read_text(encoding="utf-8")).get("_class_name") == "CosineDPMSolverMultistepScheduler":
-        raise UserError(f"generator {folder}: its solver needs torchsde; install it (`uv pip install torchsde`)")
