@@ -19,10 +19,11 @@ from bench.digest import plain_repr
 from bench.engine import report
 from bench.ground import Ground
 from bench.metrics.frechet import frechet_distance, kernel_distance, paired_delta
+from bench.metrics.unbiased import FEWEST_TO_EXTRAPOLATE, frechet_infinity, kernel_audio_distance
 from bench.naming import attack_name, attack_strength
 from bench.protocol import Attack, CoalitionAttack, Codec, Content, ContentAttack, ModelAttack
 from bench.results import Cell
-from bench.rng import stream
+from bench.rng import child, stream
 from bench.rows import Book, Kind, Label, coalition_rows, fingerprinted_rows, negative_rows, stack
 
 
@@ -107,8 +108,28 @@ class Subject:
             "quality_delta": delta[0],
             "quality_delta_lo": delta[1],
             "quality_delta_hi": delta[2],
-            "kid_original": _distance(kernel_distance, before, real),
-            "kid_fingerprinted": _distance(kernel_distance, after, real),
+            **self._kernel_distances({"original": before, "fingerprinted": after}),
+            **self._extrapolated({"original": before, "fingerprinted": after}),
+        }
+
+    def _kernel_distances(self, sets: dict[str, Tensor]) -> dict[str, float]:
+        """The modality's unbiased kernel distance of each set to real content: KID of items, KAD of frames."""
+        name: str = getattr(self.engine.modality, "kernel_metric", "kid")
+        distance = {"kid": kernel_distance, "kad": kernel_audio_distance}[name]
+        real = self.ground.reference_features
+        return {"_".join(filter(None, (name, key))): _distance(distance, each, real) for key, each in sets.items()}
+
+    def _extrapolated(self, sets: dict[str, Tensor]) -> dict[str, float]:
+        """Fréchet distance at infinitely many items, where items have frames enough to draw a line through."""
+        if any(each.ndim < 3 or len(each) < FEWEST_TO_EXTRAPOLATE for each in sets.values()):
+            return {}
+        rng = stream(self.plan.seed, "infinity")
+        real = self.ground.reference_features
+        return {
+            f"quality_infinity_{key}": _distance(
+                lambda a, b: frechet_infinity(a, b, rng=child(rng, "draws")).distance, each, real
+            )
+            for key, each in sets.items()
         }
 
     def _content(self, attack: ContentAttack) -> Cell:
@@ -182,8 +203,7 @@ class Subject:
         return {
             "quality": _distance(frechet_distance, after, real),
             "quality_unattacked": _distance(frechet_distance, before, real),
-            "kid": _distance(kernel_distance, after, real),
-            "kid_unattacked": _distance(kernel_distance, before, real),
+            **self._kernel_distances({"": after, "unattacked": before}),
         }
 
     def _label(self, attack: Attack | None) -> Label:

@@ -146,7 +146,7 @@ def attack_row(score: Score) -> Row:
     """One line of ``attacks.csv``."""
     summary, info = score.summary, score.results.info
     single, five, twenty = (score.identification(size) for size in POOLS)
-    coalition = summary["target"] == "coalition"
+    coalition, kernel = summary["target"] == "coalition", info.get("kernel_metric", "kid")
     caught, framed = score.verdicts() if coalition else (math.nan, math.nan)
     fpr, fpr_upper = score.false_positives()
     return {
@@ -171,7 +171,7 @@ def attack_row(score: Score) -> Row:
         "quality_metric": info["quality_metric"],
         "quality": summary.get("quality"),
         "quality_unattacked": summary.get("quality_unattacked"),
-        "kid": summary.get("kid"),
+        kernel: summary.get(kernel),
         "within_bound": score.within_bound(),
         "users": len(set(score.groups.tolist())),
         "items": len(score.groups),
@@ -218,7 +218,7 @@ def leaderboard_row(score: Score, lines: Sequence[Row]) -> Row:
         "identification_n": len(score.codes),
         "capacity_users": capacity_users(score.soft, score.codes[users], users, fpr=score.plan.fpr),
         "quality_metric": info["quality_metric"],
-        **{name: value for name, value in summary.items() if name.startswith(("quality_", "kid_"))},
+        **{name: value for name, value in summary.items() if name.startswith(("quality_", "kid_", "kad_"))},
         "paired_metric": info["paired_metric"],
         "paired_value": score.distortions().get(info["paired_metric"]),
         "robustness_content": robustness(content, "bit_accuracy"),

@@ -118,6 +118,7 @@ def _info(ground: Ground, codecs: Mapping[str, Codec], attacks: Sequence[Attack]
         "generator": generator.name,
         "quality_metric": modality.quality_metric,
         "paired_metric": modality.paired_metric,
+        "kernel_metric": getattr(modality, "kernel_metric", "kid"),
         "preset": ground.plan.name,
         "seed": ground.plan.seed,
         "plan": dataclasses.asdict(ground.plan),

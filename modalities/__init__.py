@@ -13,4 +13,10 @@ def _image() -> Modality:
     return Image()
 
 
-MODALITIES: dict[str, Callable[[], Modality]] = {"image": _image}
+def _audio() -> Modality:
+    from modalities.audio import Audio
+
+    return Audio()
+
+
+MODALITIES: dict[str, Callable[[], Modality]] = {"image": _image, "audio": _audio}

@@ -7,6 +7,7 @@ import json
 import logging
 import re
 import textwrap
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,11 @@ logger = logging.getLogger("genprint")
 
 FAILURES = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError, SafetensorError)
 """What diffusers, transformers, tokenizers and safetensors raise for a damaged folder."""
+HARMLESS = (
+    "`torch.nn.utils.weight_norm` is deprecated",  # diffusers' Oobleck autoencoder is built with it
+    "Should have t[ab]",  # torchsde, of the rounded ends of the Cosine solver's time
+)
+"""How warnings begin that tell the user nothing."""
 
 
 def load_pipeline(spec: str | None, embedded: Path, device: torch.device) -> tuple[str, Any, nn.ModuleDict]:
@@ -36,11 +42,11 @@ def load_pipeline(spec: str | None, embedded: Path, device: torch.device) -> tup
         Its name, the pipeline, and all its networks by name, frozen and in evaluation mode.
 
     Raises:
-        UserError: when the folder is missing, holds pickles, lacks a decoder, or is damaged.
+        UserError: when the folder is missing, holds pickles, lacks a decoder, is damaged, or makes something else.
     """
+    modality = embedded.parents[1].name
     local = embedded if spec is None else Path(spec)
     if spec is None and not local.is_dir():
-        modality = embedded.parents[1].name
         raise UserError(
             f"embedded generator: expected {local.name}/ in the installation; run `make embedded MODALITY={modality}`"
         )
@@ -63,11 +69,18 @@ def load_pipeline(spec: str | None, embedded: Path, device: torch.device) -> tup
         raise UserError(f"generator {source}: expected all its tensors, found some missing: {_line(invented[0])}")
     if getattr(getattr(pipeline, "vae", None), "decoder", None) is None:
         raise UserError(f"generator {source}: expected a pipeline with vae.decoder, found {type(pipeline).__name__}")
+    if _makes_sound(pipeline) != (modality == "audio"):
+        raise UserError(f"generator {source}: expected a text-to-{modality} pipeline, found {type(pipeline).__name__}")
     pipeline.set_progress_bar_config(disable=True)
     pipeline.to(device)
     networks = nn.ModuleDict({name: part for name, part in pipeline.components.items() if isinstance(part, nn.Module)})
     networks.eval().requires_grad_(False)
     return (local.resolve().name if local.is_dir() else source), pipeline, networks
+
+
+def _makes_sound(pipeline: Any) -> bool:
+    """Whether its autoencoder knows a sampling rate, or its pictures of sound go through a vocoder."""
+    return "sampling_rate" in pipeline.vae.config or "vocoder" in pipeline.components
 
 
 def _check_folder(folder: Path) -> None:
@@ -121,7 +134,7 @@ class _Notes(logging.Handler):
 
 @contextlib.contextmanager
 def noted() -> Iterator[list[str]]:
-    """Loading bars off, and warnings kept instead of shown.
+    """Loading bars and harmless warnings off, and logged warnings kept instead of shown.
 
     A tensor that is missing from a file is invented by diffusers and transformers; only their log says so.
     """
@@ -137,7 +150,10 @@ def noted() -> Iterator[list[str]]:
         logger.handlers, logger.propagate = [notes], False  # transformers lets its log through where CI is set
         logger.setLevel(logging.WARNING)
     try:
-        yield notes.lines
+        with warnings.catch_warnings():
+            for beginning in HARMLESS:
+                warnings.filterwarnings("ignore", beginning)
+            yield notes.lines
     finally:
         for logger, handlers, level, propagate in before:
             logger.handlers, logger.propagate = handlers, propagate

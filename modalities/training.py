@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import csv
 import math
 import os
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.folders import cache_folder
+from bench.weights import detached_copy
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Loop:
         """Train to the end of the schedule, starting from the newest checkpoint when there is one."""
         folder = cache_folder() / "training"
         folder.mkdir(parents=True, exist_ok=True)
-        averaged = copy.deepcopy(self.model).eval().requires_grad_(False)
+        averaged = detached_copy(self.model).eval().requires_grad_(False)  # deepcopy refuses weight normalisation
         optimisers = self._optimisers()
         peaks = [[group["lr"] for group in optimiser.param_groups] for optimiser in optimisers]
         start, began = self._resume(folder / f"{self.name}.ckpt", averaged, optimisers), time.monotonic()

@@ -20,10 +20,13 @@ from bench.samples import Pictured, write_sheets
 from modalities.audio import Audio
 from modalities.image import Image
 from tests.clips import tone
-from tests.conftest import ATTACKS, PLAN, Bench
-from tests.toy import Toy
+from tests.conftest import PLAN, Bench
+from tests.toy import Toy, ToyAverage, ToyNoise, ToyWeightNoise
 
 VIRIDIS = {tuple(colour): index for index, colour in enumerate(colormaps["viridis"](np.arange(256), bytes=True)[:, :3])}
+
+
+ATTACKS: tuple[Any, ...] = (ToyAverage(), ToyNoise(), ToyWeightNoise())
 
 
 class Unseen(Toy):
@@ -44,7 +47,7 @@ def levels_db(picture: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("modality", [Image(), Audio(), Toy()], ids=lambda modality: modality.name)
 def test_every_modality_has_pictures_of_its_items(modality: Any) -> None:
-    assert isinstance(modality, Pictured)
+    assert issubclass(type(modality), Pictured)
     content = modality.reference()[:3]
     shown = modality.picture(content)
     assert shown.shape[:2] == (3, 3) and shown.dtype == torch.uint8

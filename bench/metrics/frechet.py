@@ -82,12 +82,20 @@ def unbiased_discrepancy(a: Tensor, b: Tensor, kernel: Kernel) -> float:
         b: likewise.
         kernel: the kernel.
     """
-    a, b = (x[:, None] if x.ndim == 2 else x for x in (a, b))
-    n, m, frames, others = len(a), len(b), a.shape[1], b.shape[1]
-    within_a = _kernel_sum_apart(a, kernel) / (n * (n - 1) * frames**2)
-    within_b = _kernel_sum_apart(b, kernel) / (m * (m - 1) * others**2)
-    between = _kernel_sum(a.flatten(0, 1), b.flatten(0, 1), kernel) / (n * frames * m * others)
-    return float(within_a + within_b - 2 * between)
+    return float(similarity(a, kernel) + similarity(b, kernel) - 2 * similarity_between(a, b, kernel))
+
+
+def similarity(a: Tensor, kernel: Kernel) -> Tensor:
+    """Mean of the kernel over pairs of frames of different items; features as :func:`checked` returns them."""
+    a = a[:, None] if a.ndim == 2 else a
+    n, frames = a.shape[:2]
+    return _kernel_sum_apart(a, kernel) / (n * (n - 1) * frames**2)
+
+
+def similarity_between(a: Tensor, b: Tensor, kernel: Kernel) -> Tensor:
+    """Mean of the kernel over pairs of a frame of ``a`` and one of ``b``."""
+    a, b = a.flatten(0, -2), b.flatten(0, -2)
+    return _kernel_sum(a, b, kernel) / (len(a) * len(b))
 
 
 def paired_delta(

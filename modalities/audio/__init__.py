@@ -16,12 +16,12 @@ import soundfile
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchaudio.functional import resample
 
 from bench.protocol import Clips, Generator, UserError
 from modalities.audio import augmentation, data, fidelity
 from modalities.audio.notes import every_note
 from modalities.audio.perceptual import mono, speech_embedding, vggish
+from modalities.audio.rates import resampled
 from modalities.audio.spectra import mel_distance, stft_distance
 
 LEVEL = 0.3
@@ -40,6 +40,7 @@ class Audio:
         device: where generator and features run.
         rate_hz: sampling rate of released content: that of the generator.
         quality_metric: ``fd_speech_embedding``, or ``fad_vggish`` with VGGish.
+        kernel_metric: the unbiased distance beside it.
         paired_bound: SI-SDR in dB down to which an attack counts as leaving the clip usable.
     """
 
@@ -49,6 +50,7 @@ class Audio:
     name: str = field(default="audio", init=False)
     paired_metric: str = field(default="si_sdr", init=False)
     paired_bound: float = field(default=10.0, init=False)
+    kernel_metric: str = field(default="kad", init=False)
 
     def generator(self, spec: str | None = None) -> Generator:
         """The embedded generator (None), or a Stable Audio pipeline from a folder or a hub id."""
@@ -158,9 +160,10 @@ class Audio:
         if path.suffix.lower() not in {".wav", ".flac", ".ogg", ".mp3"}:
             raise UserError(f"{path}: expected the suffix .wav, .flac, .ogg or .mp3, found {path.suffix!r}")
         partial = path.with_name(f".{path.name}.part{path.suffix}")
+        samples = content.samples[0].T.cpu().int() << 16  # libsndfile's MP3 coder makes noise of 16-bit stereo
         try:
             with soundfile.SoundFile(partial, "w", content.rate_hz, content.samples.shape[1]) as file:
-                for part in content.samples[0].T.cpu().split(65_536):  # minutes of Vorbis at once overflow its stack
+                for part in samples.split(65_536):  # minutes of Vorbis at once overflow its stack
                     file.write(part.numpy())
             os.replace(partial, path)
         except (OSError, ValueError, soundfile.LibsndfileError) as error:
@@ -198,7 +201,7 @@ class Audio:
 
 def _heard(x: Tensor, rate_hz: int) -> Tensor:
     """What readers see of waveforms (B, C, T): mono, 16 kHz, the loudest 2.048 s (padded with silence), one level."""
-    x = resample(x.mean(1, keepdim=True), rate_hz, data.RATE_HZ)
+    x = resampled(x.mean(1, keepdim=True), rate_hz, data.RATE_HZ)
     missing = data.LENGTH - x.shape[2]
     x = F.pad(x, (0, missing)) if missing >= 0 else _loudest(x)
     return _levelled(x)

@@ -20,7 +20,7 @@ from modalities.audio.scout import CHANNELS, HOP, Code, crops, relative_error
 from modalities.audio.spectra import mel_distance, stft_distance
 from modalities.training import Loop, Schedule
 
-DECODER = Schedule(steps=2500, batch=8, rate=2e-3, warmup=100, ema=0.998, weight_decay=1e-3)
+DECODER = Schedule(steps=2200, batch=8, rate=2e-3, warmup=100, ema=0.998, weight_decay=1e-3)
 ENCODER = Schedule(steps=600, batch=8, rate=2e-3, warmup=50, ema=0.99, weight_decay=1e-3)
 WINDOW = 64
 """Latent frames that the decoder restores at a time in training: half a clip."""

@@ -24,7 +24,7 @@ from modalities.audio import data, text
 from modalities.audio.scout import CHANNELS, HOP, Code
 from modalities.training import Loop, Schedule
 
-SCHEDULE = Schedule(steps=2500, batch=32, rate=2e-3, warmup=100, ema=0.998, weight_decay=0.01, clip=1.0, muon_rate=0.02)
+SCHEDULE = Schedule(steps=1600, batch=32, rate=2e-3, warmup=100, ema=0.998, weight_decay=0.01, clip=1.0, muon_rate=0.02)
 FRAMES = data.LENGTH // HOP
 SECONDS = data.LENGTH / data.RATE_HZ
 EMPTY_PROMPTS = 0.1

@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchaudio.functional import resample
 
 from bench.protocol import Clips, UserError
 from bench.rng import child
 from modalities.audio import data
 from modalities.audio.notes import every_note
+from modalities.audio.rates import resampled
 from modalities.pipelines import load_pipeline, noted, tell
 
 logger = logging.getLogger("genprint")
@@ -126,13 +126,13 @@ class StableAudioGenerator:
         with torch.inference_mode():
             z = self.encode(self._fitted(clips))
             waves = torch.cat([self.decode(self.decoder, part) for part in z.split(self.batch)]).cpu()
-        waves = resample(waves, self.rate_hz, clips.rate_hz)[..., : clips.samples.shape[2]]
+        waves = resampled(waves, self.rate_hz, clips.rate_hz)[..., : clips.samples.shape[2]]
         waves = F.pad(waves, (0, clips.samples.shape[2] - waves.shape[2]))
         return Clips.from_unit(_channels(waves, clips.samples.shape[1]), clips.rate_hz)
 
     def _fitted(self, clips: Clips) -> Tensor:
         """Waveforms as the encoder takes them: its rate and channels, padded with silence to whole hops."""
-        x = resample(clips.unit(), clips.rate_hz, self.rate_hz)
+        x = resampled(clips.unit(), clips.rate_hz, self.rate_hz)
         x = _channels(x, int(self.pipeline.vae.config.audio_channels))
         return F.pad(x, (0, -x.shape[2] % int(self.pipeline.vae.hop_length)))
 
