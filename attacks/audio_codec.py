@@ -30,6 +30,8 @@ MP3_KBPS = {
 """Layer III: sampling rates in Hz to the bit rates that they allow."""
 AAC_RATES = (7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
+BLOCK = 65_536
+"""Samples that libvorbis is handed at a time; a minute at once overflows its stack."""
 FRAME = 2048
 """Samples that a file has at least; some formats give nothing back of less than a frame."""
 
@@ -143,7 +145,10 @@ class Vorbis:
             file = io.BytesIO()
             # libsndfile hands libvorbis the quality 1 - level.
             level = 1 - self.quality / 10
-            soundfile.write(file, clip.T, content.rate_hz, "VORBIS", format="OGG", compression_level=level)
+            kind = {"format": "OGG", "subtype": "VORBIS", "compression_level": level}
+            with soundfile.SoundFile(file, "w", content.rate_hz, len(clip), **kind) as coder:
+                for start in range(0, clip.shape[1], BLOCK):
+                    coder.write(clip[:, start : start + BLOCK].T)
             file.seek(0)
             samples: Wave = soundfile.read(file, dtype="float32", always_2d=True)[0]
             return samples.T

@@ -217,3 +217,9 @@ def test_crop_keeps_one_piece_from_a_random_place() -> None:
     assert (attacked[..., 1:250] - attacked[..., :249] == 1).all() and torch.equal(attacked[:, 0], attacked[:, 1])
     starts = attacked[:, 0, 0].double()
     assert starts.min() < 50 and starts.max() > 700 and float(starts.std()) == pytest.approx(751 / 12**0.5, rel=0.2)
+
+
+def test_a_minute_of_stereo_goes_through_vorbis() -> None:
+    """Handed over at once, it overflows the coder's stack and ends Python."""
+    clips = Clips.from_unit(0.1 * torch.randn(1, 2, 50 * 44_100, generator=stream(0, "minute")), 44_100)
+    assert Vorbis(2)(clips, stream(0)).samples.shape == clips.samples.shape

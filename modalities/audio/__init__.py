@@ -6,19 +6,16 @@ Content is :class:`bench.protocol.Clips`; fields are float32 (B, 1 or 2, T) in [
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import soundfile
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from bench.protocol import Clips, Generator, UserError
-from modalities.audio import augmentation, data, fidelity
+from modalities.audio import augmentation, data, fidelity, files
 from modalities.audio.notes import every_note
 from modalities.audio.perceptual import mono, speech_embedding, vggish
 from modalities.audio.rates import resampled
@@ -157,41 +154,18 @@ class Audio:
         self.check(content)
         if len(content) != 1:
             raise UserError(f"{path}: expected one clip to save, found {len(content)}")
-        if path.suffix.lower() not in {".wav", ".flac", ".ogg", ".mp3"}:
-            raise UserError(f"{path}: expected the suffix .wav, .flac, .ogg or .mp3, found {path.suffix!r}")
-        partial = path.with_name(f".{path.name}.part{path.suffix}")
-        samples = content.samples[0].T.cpu().int() << 16  # libsndfile's MP3 coder makes noise of 16-bit stereo
-        try:
-            with soundfile.SoundFile(partial, "w", content.rate_hz, content.samples.shape[1]) as file:
-                for part in samples.split(65_536):  # minutes of Vorbis at once overflow its stack
-                    file.write(part.numpy())
-            os.replace(partial, path)
-        except (OSError, ValueError, soundfile.LibsndfileError) as error:
-            partial.unlink(missing_ok=True)
-            raise UserError(f"{path}: expected a file that can be written, found: {_line(error)}") from error
+        files.write(content.samples[0], content.rate_hz, path)
 
     def load(self, path: Path) -> Clips:
         """Read one WAV, FLAC, OGG or MP3 file; more than two channels are averaged, floats beyond ±1 clipped.
 
         Raises:
-            UserError: when there is no such file, or it holds no audio of 8 to 96 kHz and at least 0.1 s.
+            UserError: when there is no such file, it was cut off, or it holds no audio of 8 to 96 kHz and at least
+                0.1 s.
         """
-        if not os.path.isfile(path):  # pathlib's raises for a name that is too long
-            raise UserError(f"{path}: expected an audio file, found {'a folder' if os.path.isdir(path) else 'none'}")
-        try:
-            samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)  # (T, channels)
-        except (
-            OSError,
-            ValueError,
-            RuntimeError,
-            TypeError,
-            MemoryError,
-        ) as error:  # types for .raw, which has no header
-            raise UserError(f"{path}: expected an audio file, found something unreadable: {_line(error)}") from error
-        if not np.isfinite(samples).all():
-            raise UserError(f"{path}: expected finite samples, found NaN or infinity")
-        x = torch.from_numpy(samples.T.copy())[None]
-        clips = Clips.from_unit(x if x.shape[1] <= 2 else x.mean(1, keepdim=True), rate_hz)
+        samples, rate_hz = files.read(path)
+        x = samples if len(samples) <= 2 else samples.mean(0, keepdim=True)
+        clips = Clips.from_unit(x[None], rate_hz)
         try:
             self.check(clips)
         except UserError as error:
@@ -216,7 +190,3 @@ def _loudest(x: Tensor) -> Tensor:
 
 def _levelled(x: Tensor) -> Tensor:
     return x * (LEVEL / (x.square().mean((1, 2), keepdim=True) + SILENCE**2).sqrt())
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())

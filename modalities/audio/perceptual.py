@@ -15,10 +15,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchaudio.functional import melscale_fbanks, resample
+from torchaudio.functional import melscale_fbanks
 
 from bench.folders import cache_folder
 from bench.protocol import Clips, UserError
+from modalities.audio.rates import resampled
 
 WEIGHTS = Path(__file__).parent / "weights"
 RATE_HZ = 16_000
@@ -29,8 +30,7 @@ WINDOW, HOP = 400, 160
 
 def mono(clips: Clips, rate_hz: int = RATE_HZ) -> Tensor:
     """Waveforms (B, T) in [-1, 1] of clips mixed down to one channel, at ``rate_hz``."""
-    waves: Tensor = resample(clips.unit().mean(1), clips.rate_hz, rate_hz)
-    return waves
+    return resampled(clips.unit().mean(1), clips.rate_hz, rate_hz)
 
 
 class SpeechEmbedding(nn.Module):
