@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
 import torch
 from diffusers import EDMDPMSolverMultistepScheduler, StableAudioDiTModel
@@ -24,7 +25,35 @@ from modalities.audio import data, text
 from modalities.audio.scout import CHANNELS, HOP, Code
 from modalities.training import Loop, Schedule
 
-SCHEDULE = Schedule(steps=1600, batch=32, rate=2e-3, warmup=100, ema=0.998, weight_decay=0.01, clip=1.0, muon_rate=0.02)
+
+@dataclass(frozen=True)
+class Round:
+    """One of the trainings that follow each other.
+
+    Attributes:
+        name: of the checkpoint and the log.
+        schedule: see :class:`Schedule`.
+        frames: latent frames, from the beginning of each clip, that are denoised.
+    """
+
+    name: str
+    schedule: Schedule
+    frames: int
+
+
+ROUNDS = (
+    Round(
+        "audio_denoiser",
+        Schedule(4500, batch=32, rate=2e-3, warmup=100, ema=0.998, weight_decay=0.01, muon_rate=0.02),
+        frames=64,
+    ),
+    Round(
+        "audio_denoiser_whole",
+        Schedule(1500, batch=24, rate=1e-3, warmup=50, ema=0.998, weight_decay=0.01, muon_rate=0.008),
+        frames=128,
+    ),
+)
+"""Half clips first: the attack and the first second hold most of what there is to learn, at half the time."""
 FRAMES = data.LENGTH // HOP
 SECONDS = data.LENGTH / data.RATE_HZ
 EMPTY_PROMPTS = 0.1
@@ -113,6 +142,15 @@ def train(seed: int, device: torch.device, code: Code, tokenizer: T5Tokenizer) -
     latents = latents_of(code, device)
     notes = [data.full_set()[1][row] for row in data.training_rows(("fit", "prompts"))]
     ids, mask = (each.to(device) for each in text.tokens(tokenizer, [note.caption for note in notes]))
+    for part in ROUNDS:
+        _train_round(part, model, (latents[..., : part.frames].contiguous(), ids, mask), seed)
+    return model.eval().requires_grad_(False)
+
+
+def _train_round(part: Round, model: Conditioned, pool: tuple[Tensor, Tensor, Tensor], seed: int) -> None:
+    """Train on a ``pool`` of latents with token ids and masks of their captions."""
+    latents, ids, mask = pool
+    device = latents.device
 
     def terms(conditioned: nn.Module, rng: torch.Generator, count: int) -> Tensor:
         """Squared error (B,) of the predicted velocity at random noise levels."""
@@ -128,14 +166,13 @@ def train(seed: int, device: torch.device, code: Code, tokenizer: T5Tokenizer) -
         return F.mse_loss(predicted, target, reduction="none").mean((1, 2))
 
     def loss(step: int) -> dict[str, Tensor]:
-        return {"loss": terms(model, stream(seed, "audio denoiser", step), SCHEDULE.batch).mean()}
+        return {"loss": terms(model, stream(seed, part.name, step), part.schedule.batch).mean()}
 
     def validate(averaged: nn.Module) -> dict[str, float]:
         with torch.no_grad():
-            return {"averaged": float(terms(averaged, stream(seed, "audio denoiser", "validation"), 256).mean())}
+            return {"averaged": float(terms(averaged, stream(seed, part.name, "validation"), 256).mean())}
 
-    Loop("audio_denoiser", SCHEDULE, model, loss, validate, every=100).run()
-    return model.eval().requires_grad_(False)
+    Loop(part.name, part.schedule, model, loss, validate, every=250).run()
 
 
 def _attention(device: torch.device) -> AbstractContextManager[None]:

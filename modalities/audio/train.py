@@ -24,6 +24,7 @@ from modalities.audio.stable_audio import EMBEDDED
 
 LOGS = Path("docs/training")
 STAGES = ("scout", "decoder", "encoder", "denoiser")
+LOGGED = ("audio_scout", "audio_decoder", "audio_encoder", *(part.name for part in denoiser.ROUNDS))
 
 
 def main(
@@ -48,8 +49,8 @@ def main(
         return
     assemble(vae, model, tokenizer)
     LOGS.mkdir(parents=True, exist_ok=True)
-    for stage in STAGES:
-        shutil.copyfile(cache_folder() / "training" / f"audio_{stage}.csv", LOGS / f"audio_{stage}.csv")
+    for name in LOGGED:
+        shutil.copyfile(cache_folder() / "training" / f"{name}.csv", LOGS / f"{name}.csv")
 
 
 def assemble(vae: AutoencoderOobleck, model: Conditioned, tokenizer: T5Tokenizer) -> None:
