@@ -15,7 +15,7 @@ from torch import Tensor
 from bench.digest import generator_digest
 from bench.protocol import Clips, Generator, UserError
 from bench.rng import child, stream
-from modalities.audio import Audio, data, stable_audio
+from modalities.audio import LENGTH, Audio, data, stable_audio
 from modalities.audio.notes import every_note
 from modalities.audio.stable_audio import StableAudioGenerator, load
 from modalities.pipelines import noted
@@ -76,7 +76,7 @@ def test_the_modality_loads_it_and_takes_its_rate(folders: dict[str, Path]) -> N
     field = generator.decode(generator.decoder, torch.zeros(2, LATENT, 200))
     clips = audio.release(field)
     audio.check(clips)
-    assert clips.samples.shape == (2, 2, 200 * HOP) and audio.observe(clips).shape == (2, 1, data.LENGTH)
+    assert clips.samples.shape == (2, 2, 200 * HOP) and audio.observe(clips).shape == (2, 1, LENGTH)
 
 
 def test_latents_are_one_a_prompt(sampled: Tensor) -> None:
@@ -157,6 +157,20 @@ def test_training_latents_are_of_captions_for_fitting(
     small.training_latents(4, stream(1, "training"))
     fit = {note.caption for note in every_note() if note.split == "fit"}
     assert len(prompted) == 16 and len(set(prompted)) > 8 and fit.issuperset(prompted)
+
+
+def test_training_latents_are_windows_of_what_readers_hear(
+    mono: StableAudioGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stable_audio, "LENGTH", 10 * HOP)
+    windows = mono.training_latents(7, stream(0, "training"))
+    assert windows.shape == (7, LATENT, 10)
+    monkeypatch.setattr(stable_audio, "LENGTH", FRAMES * HOP)
+    whole = mono.training_latents(4, stream(0, "training"))
+    assert torch.equal(windows[:4], whole[..., :10]), "the beginning of each"
+    places = whole.unfold(2, 10, 1).movedim(2, 1)  # (4, 15, C, 10)
+    for window, those in zip(windows[4:], places, strict=False):
+        assert bool((those == window).flatten(1).all(1).any()), "and one from anywhere"
 
 
 # Decoding and encoding

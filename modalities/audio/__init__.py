@@ -1,7 +1,7 @@
 """The audio modality: 16-bit PCM clips.
 
 Content is :class:`bench.protocol.Clips`; fields are float32 (B, 1 or 2, T) in [-1, 1]; observed tensors are float32
-(B, 1, 32768): the loudest 2.048 s at 16 kHz, mono, at one level.
+(B, 1, 16384): the loudest 1.024 s at 16 kHz, mono, at one level.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from modalities.audio.perceptual import mono, speech_embedding, vggish
 from modalities.audio.rates import resampled
 from modalities.audio.spectra import mel_distance, stft_distance
 
+LENGTH = 16_384
+"""Samples that readers see, 1.024 s: with the attack and some of what follows, and half the cost of a whole note."""
 LEVEL = 0.3
 """Root mean square of observed tensors. A mean squared error there of -31 dB is a signal-to-noise ratio of 20.5 dB."""
 SILENCE = 1e-4
@@ -90,7 +92,7 @@ class Audio:
         return _heard(field + (released - field).detach(), self.rate_hz)
 
     def observe(self, content: Clips) -> Tensor:
-        """Float mono (B, 1, 32768) at 16 kHz and one level; silence stays silence."""
+        """Float mono (B, 1, 16384) at 16 kHz and one level; silence stays silence."""
         return _heard(content.unit(), content.rate_hz)
 
     def augment(self, tensor: Tensor, rng: torch.Generator) -> Tensor:
@@ -174,18 +176,18 @@ class Audio:
 
 
 def _heard(x: Tensor, rate_hz: int) -> Tensor:
-    """What readers see of waveforms (B, C, T): mono, 16 kHz, the loudest 2.048 s (padded with silence), one level."""
+    """What readers see of waveforms (B, C, T): mono, 16 kHz, the loudest 1.024 s (padded with silence), one level."""
     x = resampled(x.mean(1, keepdim=True), rate_hz, data.RATE_HZ)
-    missing = data.LENGTH - x.shape[2]
+    missing = LENGTH - x.shape[2]
     x = F.pad(x, (0, missing)) if missing >= 0 else _loudest(x)
     return _levelled(x)
 
 
 def _loudest(x: Tensor) -> Tensor:
-    """The 32768 samples with the most energy, to an eighth of their length, of each clip of (B, 1, T)."""
-    energy = F.avg_pool1d(x.detach().square(), data.LENGTH, data.LENGTH // 8)[:, 0]
-    starts = energy.argmax(1) * (data.LENGTH // 8)
-    return torch.stack([clip[:, start : start + data.LENGTH] for clip, start in zip(x, starts.tolist(), strict=True)])
+    """The 16384 samples with the most energy, to an eighth of their length, of each clip of (B, 1, T)."""
+    energy = F.avg_pool1d(x.detach().square(), LENGTH, LENGTH // 8)[:, 0]
+    starts = energy.argmax(1) * (LENGTH // 8)
+    return torch.stack([clip[:, start : start + LENGTH] for clip, start in zip(x, starts.tolist(), strict=True)])
 
 
 def _levelled(x: Tensor) -> Tensor:

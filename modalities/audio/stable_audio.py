@@ -6,6 +6,7 @@ Evans et al., "Stable Audio Open", 2024, arXiv:2407.14358. Both are folders in t
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from torch.nn import functional as F
 
 from bench.protocol import Clips, UserError
 from bench.rng import child
-from modalities.audio import data
+from modalities.audio import LENGTH, data
 from modalities.audio.notes import every_note
 from modalities.audio.rates import resampled
 from modalities.pipelines import load_pipeline, noted, tell
@@ -99,17 +100,25 @@ class StableAudioGenerator:
     def training_latents(self, n: int, rng: torch.Generator) -> Tensor:
         """Latents as the generator makes them, of captions whose notes are behind no benchmark prompt.
 
-        All of them sampled: the encoder of an Oobleck autoencoder takes as long for a clip as the sampler.
+        Of a sampled latent longer than what readers hear come two windows of that length: its beginning and one from
+        anywhere. All are sampled: the encoder of an Oobleck autoencoder takes as long for a clip as the sampler.
         """
+        heard = math.ceil(LENGTH / data.RATE_HZ * self.rate_hz / self.pipeline.vae.hop_length)
+        longer = int(self.pipeline.transformer.config.sample_size) > heard
         captions = [note.caption for note in every_note() if note.split == "fit"]
-        chosen = torch.randint(len(captions), (n,), generator=rng).tolist()
+        chosen = torch.randint(len(captions), (-(-n // 2) if longer else n,), generator=rng).tolist()
         made = []
-        for start in range(0, n, self.batch):
+        for start in range(0, len(chosen), self.batch):
             part = [captions[i] for i in chosen[start : start + self.batch]]
             made.append(self.latents(part, child(rng, "sampled", start)))
-            done = {"stage": "training latents", "done": start + len(part), "total": n}
+            done = {"stage": "training latents", "done": start + len(part), "total": len(chosen)}
             logger.info("training latents %d/%d", done["done"], done["total"], extra=done)
-        return torch.cat(made)
+        whole = torch.cat(made)
+        if not longer:
+            return whole
+        starts = torch.randint(whole.shape[2] - heard + 1, (len(whole),), generator=rng).tolist()
+        anywhere = [z[:, start : start + heard] for z, start in zip(whole, starts, strict=True)]
+        return torch.cat([whole[..., :heard], torch.stack(anywhere)])[:n].contiguous()
 
     def public_pairs(self, n: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Latents and waveforms of ``n`` shipped public clips, as an attacker with the public encoder has them.

@@ -24,7 +24,7 @@ from modalities.audio.stable_audio import EMBEDDED
 
 LOGS = Path("docs/training")
 STAGES = ("scout", "decoder", "encoder", "denoiser")
-LOGGED = ("audio_scout", "audio_decoder", "audio_encoder", *(part.name for part in denoiser.ROUNDS))
+LOGGED = ("audio_scout", *autoencoder.DECODER, "audio_encoder", *(part.name for part in denoiser.ROUNDS))
 
 
 def main(
