@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from attacks.limits import check_strength
 from bench.protocol import Attacker, AttackFamily, Target
-from bench.weights import detached_copy, input_axis, mapped_copy, other_parameters
+from bench.weights import detached_copy, effective_weight, input_axis, mapped_copy, other_parameters, weighted_layers
 
 
 @dataclass(frozen=True)
@@ -154,6 +154,41 @@ class FineTune:
         for name, parameter in tuned.named_parameters():
             parameter.requires_grad_(trained[name])
         return tuned
+
+
+@dataclass(frozen=True)
+class DecoderSwap:
+    """Put the public decoder in the place of the user's, wholly or in part.
+
+    Whoever has it can do so, and no fingerprint in a decoder survives: a structural limit, so it is in no suite, and
+    ``--attack attacks.model:DecoderSwap`` runs it. Below 1, effective weights and other parameters are interpolated.
+
+    Attributes:
+        share: how much of the user's decoder is replaced.
+    """
+
+    share: float = 1.0
+    target: ClassVar[Target] = "model"
+
+    def __post_init__(self) -> None:
+        check_strength(self, 0, 1)
+
+    @torch.no_grad()
+    def __call__(self, decoder: nn.Module, attacker: Attacker, rng: Generator) -> nn.Module:
+        """A copy with the user's architecture.
+
+        Raises:
+            ValueError: when the public decoder has other layers than the user's.
+        """
+        public = weighted_layers(attacker.public_decoder)
+        others = {**other_parameters(attacker.public_decoder), **dict(attacker.public_decoder.named_buffers())}
+        if public.keys() != weighted_layers(decoder).keys():
+            raise ValueError(f"{len(public)} layers to swap in, expected those of the {type(decoder).__name__}")
+        swapped = mapped_copy(decoder, lambda name, _, weight: weight.lerp(effective_weight(public[name]), self.share))
+        for name, value in {**other_parameters(swapped), **dict(swapped.named_buffers())}.items():
+            if value.is_floating_point():
+                value.lerp_(others[name], self.share)
+        return swapped
 
 
 def _loss(decoder: nn.Module, attacker: Attacker, chosen: Tensor) -> Tensor:

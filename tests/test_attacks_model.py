@@ -12,7 +12,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from attacks import ATTACKS
 from attacks.coalition import AverageWeights
-from attacks.model import FineTune, MagnitudePruning, WeightNoise, WeightQuantization
+from attacks.model import DecoderSwap, FineTune, MagnitudePruning, WeightNoise, WeightQuantization
 from bench.protocol import Attacker, CoalitionAttack, ModelAttack, UserError
 from bench.rng import stream
 from bench.weights import effective_weight, mapped_copy, other_parameters, set_effective_weight, weighted_layers
@@ -278,3 +278,23 @@ def test_average_weights_names_both_numbers() -> None:
 def test_an_absurd_strength_is_refused(make: Callable[[], object]) -> None:
     with pytest.raises(UserError, match=r"^\w+\(.*\): the strength must lie in \[.*\], found .*$"):
         make()
+
+
+def test_a_swapped_decoder_is_the_public_one_and_half_a_swap_is_half_way() -> None:
+    user = decoder("user")
+    user.get_submodule("4").running_mean.add_(0.3)  # type: ignore[union-attr, operator]
+    with torch.no_grad():
+        swapped = DecoderSwap()(user, attacker(), stream(0))
+        assert torch.allclose(swapped(LATENTS), PUBLIC(LATENTS), atol=1e-5)
+        assert not torch.allclose(user(LATENTS), PUBLIC(LATENTS), atol=1e-2), "the user's is as it was"
+        kept = DecoderSwap(0.0)(user, attacker(), stream(0))
+        assert torch.allclose(kept(LATENTS), user(LATENTS), atol=1e-5)
+    half = weighted_layers(DecoderSwap(0.5)(user, attacker(), stream(0)))
+    for name, layer in weighted_layers(user).items():
+        middle = (effective_weight(layer) + effective_weight(weighted_layers(PUBLIC)[name])) / 2
+        assert torch.allclose(effective_weight(half[name]), middle, atol=1e-6), name
+
+
+def test_a_decoder_of_other_layers_cannot_be_swapped_in() -> None:
+    with pytest.raises(ValueError, match=r"^4 layers to swap in, expected those of the Linear$"):
+        DecoderSwap()(nn.Linear(2, 2), attacker(), stream(0))
