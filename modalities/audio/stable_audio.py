@@ -100,8 +100,9 @@ class StableAudioGenerator:
     def training_latents(self, n: int, rng: torch.Generator) -> Tensor:
         """Latents as the generator makes them, of captions whose notes are behind no benchmark prompt.
 
-        Of a sampled latent longer than what readers hear come two windows of that length: its beginning and one from
-        anywhere. All are sampled: the encoder of an Oobleck autoencoder takes as long for a clip as the sampler.
+        Of a sampled latent longer than what readers hear come two windows of that length: its beginning, and one drawn
+        in proportion to its energy, since readers hear the loudest and hardly ever what is left of a note. All are
+        sampled: the encoder of an Oobleck autoencoder takes as long for a clip as the sampler.
         """
         heard = math.ceil(LENGTH / data.RATE_HZ * self.rate_hz / self.pipeline.vae.hop_length)
         longer = int(self.pipeline.transformer.config.sample_size) > heard
@@ -116,7 +117,8 @@ class StableAudioGenerator:
         whole = torch.cat(made)
         if not longer:
             return whole
-        starts = torch.randint(whole.shape[2] - heard + 1, (len(whole),), generator=rng).tolist()
+        energy = whole.square().mean(1).unfold(1, heard, 1).mean(2)  # (n, places)
+        starts = torch.multinomial(energy.clamp_min(1e-12), 1, generator=rng)[:, 0].tolist()
         anywhere = [z[:, start : start + heard] for z, start in zip(whole, starts, strict=True)]
         return torch.cat([whole[..., :heard], torch.stack(anywhere)])[:n].contiguous()
 
