@@ -8,16 +8,17 @@ import logging
 import re
 import textwrap
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from diffusers import DiffusionPipeline
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 
 from bench.protocol import UserError
+from bench.rng import child
 
 logger = logging.getLogger("genprint")
 
@@ -103,6 +104,68 @@ def _check_folder(folder: Path) -> None:
         pickles = [path.name for path in (folder / "vae").glob("*") if path.suffix in {".bin", ".pt", ".pth", ".ckpt"}]
         found = f"the pickle {pickles[0]}, which is refused" if pickles else "no weights"
         raise UserError(f"generator {folder}: expected safetensors in vae/, found {found}")
+
+
+class Sampling(Protocol):
+    """A generator around a pipeline, and how it samples."""
+
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+        ...
+
+    @property
+    def pipeline(self) -> Any:
+        """The loaded pipeline."""
+        ...
+
+    @property
+    def steps(self) -> int:
+        """Solver steps."""
+        ...
+
+    @property
+    def guidance(self) -> float:
+        """Classifier-free guidance scale."""
+        ...
+
+    @property
+    def batch(self) -> int:
+        """Prompts sampled at a time."""
+        ...
+
+    def latents(self, prompts: Sequence[str], rng: torch.Generator) -> Tensor:
+        """Latents of prompts."""
+        ...
+
+
+def sample(generator: Sampling, prompts: Sequence[str], rng: torch.Generator, output: str) -> Tensor:
+    """Latents of prompts by the pipeline's own solver, float32 on the CPU; ``output`` names them in what it returns."""
+    parts = []
+    with noted() as notes:
+        for start in range(0, len(prompts), generator.batch):
+            part = list(prompts[start : start + generator.batch])
+            made = generator.pipeline(
+                part,
+                num_inference_steps=generator.steps,
+                guidance_scale=generator.guidance,
+                generator=[child(rng, "latent", start + i) for i in range(len(part))],  # an item's noise is its own
+                output_type="latent",
+            )
+            parts.append(getattr(made, output))
+    tell(generator.name, notes)
+    return torch.cat(parts).float().cpu()
+
+
+def sample_for_training(generator: Sampling, captions: Sequence[str], rng: torch.Generator) -> Tensor:
+    """Latents of many captions, with progress in the log."""
+    made = []
+    for start in range(0, len(captions), generator.batch):
+        part = captions[start : start + generator.batch]
+        made.append(generator.latents(part, child(rng, "sampled", start)))
+        done = {"stage": "training latents", "done": start + len(part), "total": len(captions)}
+        logger.info("training latents %d/%d", done["done"], done["total"], extra=done)
+    return torch.cat(made)
 
 
 def tell(generator: str, notes: list[str]) -> None:

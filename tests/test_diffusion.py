@@ -232,3 +232,8 @@ def test_half_precision_weights_are_widened(tiny: Path, tmp_path: Path) -> None:
         save_file({key: value.half() for key, value in load_file(path).items()}, path, {"format": "pt"})
     networks: nn.ModuleDict = load(str(folder), CPU).networks
     assert {p.dtype for p in networks.parameters()} == {torch.float32}
+
+
+def test_few_training_latents_need_no_sampling(generator: DiffusionGenerator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "training_images", lambda _: torch.zeros(3, 3, 64, 64, dtype=torch.uint8))
+    assert len(generator.training_latents(2, stream(0, "training"))) == 2

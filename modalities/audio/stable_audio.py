@@ -17,11 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.protocol import Clips, UserError
-from bench.rng import child
 from modalities.audio import LENGTH, data
 from modalities.audio.notes import every_note
 from modalities.audio.rates import resampled
-from modalities.pipelines import load_pipeline, noted, tell
+from modalities.pipelines import load_pipeline, sample, sample_for_training
 
 logger = logging.getLogger("genprint")
 
@@ -67,22 +66,7 @@ class StableAudioGenerator:
     @torch.no_grad()
     def latents(self, prompts: Sequence[str], rng: torch.Generator) -> Tensor:
         """Sample one latent per prompt with the pipeline's own solver, (B, C, frames) float32 on the CPU."""
-        parts = []
-        with noted() as notes:
-            for start in range(0, len(prompts), self.batch):
-                part = list(prompts[start : start + self.batch])
-                seeds = [child(rng, "latent", start + i) for i in range(len(part))]  # an item's noise is its own
-                parts.append(
-                    self.pipeline(
-                        part,
-                        num_inference_steps=self.steps,
-                        guidance_scale=self.guidance,
-                        generator=seeds,
-                        output_type="latent",
-                    ).audios
-                )
-        tell(self.name, notes)
-        return torch.cat(parts).float().cpu()
+        return sample(self, prompts, rng, "audios")
 
     def decode(self, decoder: nn.Module, latents: Tensor) -> Tensor:
         """Waveforms (B, channels, T), nominally in [-1, 1], from latents (B, C, frames); differentiable."""
@@ -108,13 +92,7 @@ class StableAudioGenerator:
         longer = int(self.pipeline.transformer.config.sample_size) > heard
         captions = [note.caption for note in every_note() if note.split == "fit"]
         chosen = torch.randint(len(captions), (-(-n // 2) if longer else n,), generator=rng).tolist()
-        made = []
-        for start in range(0, len(chosen), self.batch):
-            part = [captions[i] for i in chosen[start : start + self.batch]]
-            made.append(self.latents(part, child(rng, "sampled", start)))
-            done = {"stage": "training latents", "done": start + len(part), "total": len(chosen)}
-            logger.info("training latents %d/%d", done["done"], done["total"], extra=done)
-        whole = torch.cat(made)
+        whole = sample_for_training(self, [captions[i] for i in chosen], rng)
         if not longer:
             return whole
         energy = whole.square().mean(1).unfold(1, heard, 1).mean(2)  # (n, places)

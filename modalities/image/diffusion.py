@@ -16,9 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.protocol import UserError
-from bench.rng import child
 from modalities.image import data
-from modalities.pipelines import load_pipeline, noted, tell
+from modalities.pipelines import load_pipeline, sample, sample_for_training
 
 logger = logging.getLogger("genprint")
 
@@ -65,22 +64,7 @@ class DiffusionGenerator:
         Raises:
             UserError: when the pipeline packs its latents into sequences, as Flux does.
         """
-        parts = []
-        with noted() as notes:
-            for start in range(0, len(prompts), self.batch):
-                part = list(prompts[start : start + self.batch])
-                seeds = [child(rng, "latent", start + i) for i in range(len(part))]  # an item's noise is its own
-                parts.append(
-                    self.pipeline(
-                        part,
-                        num_inference_steps=self.steps,
-                        guidance_scale=self.guidance,
-                        generator=seeds,
-                        output_type="latent",
-                    ).images
-                )
-        tell(self.name, notes)
-        z = torch.cat(parts).float().cpu()
+        z = sample(self, prompts, rng, "images")
         if z.ndim != 4:
             raise UserError(f"generator {self.name}: expected latents (B, C, h, w), found {tuple(z.shape)}")
         return z
@@ -119,12 +103,7 @@ class DiffusionGenerator:
         sampled = [concept for concept in data.concepts() if concept.split == "fit"]
         captions = [concept.caption(style) for concept in sampled for style in data.STYLES]
         chosen = torch.randint(len(captions), (3 * n // 8,), generator=rng).tolist()
-        made = []
-        for start in range(0, len(chosen), self.batch):
-            part = [captions[i] for i in chosen[start : start + self.batch]]
-            made.append(self.latents(part, child(rng, "sampled", start)))
-            done = {"stage": "training latents", "done": start + len(part), "total": len(chosen)}
-            logger.info("training latents %d/%d", done["done"], done["total"], extra=done)
+        made = [sample_for_training(self, [captions[i] for i in chosen], rng)] if chosen else []
         rows = torch.randint(len(images), (n - len(chosen),), generator=rng)
         return torch.cat([*made, self.encode(self._sized(images[rows].float() / 255), rng)])
 
