@@ -203,7 +203,7 @@ class Subject:
         return {
             "quality": _distance(frechet_distance, after, real),
             "quality_unattacked": _distance(frechet_distance, before, real),
-            **self._kernel_distances({"": after, "unattacked": before}),
+            **self._kernel_distances({"": after}),
         }
 
     def _label(self, attack: Attack | None) -> Label:

@@ -33,7 +33,8 @@ class Recipe:
         perceptual: weight of the modality's perceptual distance beside 20 times the squared error.
         null: weight of reading unmarked content as undecided.
         decay: share of the steps, at the end, over which the learning rates fall to 2 %.
-        enough: running bit accuracy at which the fall begins early, keeping its share of the steps that then remain.
+        enough: running bit accuracy at which the fall begins before its time, and then makes up the same share of fewer
+            steps.
         pool: training latents drawn once.
     """
 

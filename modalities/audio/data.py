@@ -158,7 +158,7 @@ def ship() -> None:
                 soundfile.write(
                     buffer, samples, RATE_HZ, format="OGG", subtype="VORBIS", compression_level=VORBIS_LEVEL
                 )
-                # A fixed date keeps the archive's entries the same on every rebuild.
+                # A fixed date, too; of a rebuild only the random serial numbers of the Ogg streams differ.
                 archive.writestr(zipfile.ZipInfo(_file(note), (1980, 1, 1, 0, 0, 0)), buffer.getvalue())
 
 

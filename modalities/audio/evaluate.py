@@ -11,6 +11,7 @@ import json
 import math
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -22,6 +23,7 @@ from bench.metrics.intervals import Interval, clustered
 from bench.protocol import Clips, UserError
 from bench.rng import fenced, stream
 from modalities.audio import Audio, data, families, fidelity
+from modalities.audio.families import FamilyClassifier
 from modalities.audio.notes import INSTRUMENTS, Note, every_note
 from modalities.audio.pictures import spectrograms
 from modalities.audio.spectra import mel_distance, stft_distance
@@ -52,8 +54,7 @@ def reconstruction(generator: StableAudioGenerator) -> dict[str, Interval]:
     return {name: _interval(values, notes, name) for name, values in measured.items()}
 
 
-def _batched(distance: object, x: Tensor, y: Tensor) -> Tensor:
-    assert callable(distance)
+def _batched(distance: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
     return torch.cat([distance(a, b) for a, b in zip(x.split(64), y.split(64), strict=True)])
 
 
@@ -113,12 +114,13 @@ def pitched_instruments() -> list[int]:
     return sorted(program for program, count in hits.items() if count >= 3)
 
 
-def agreement(generator: StableAudioGenerator, split: str, pitched: list[int]) -> dict[str, Interval]:
+def agreement(
+    generator: StableAudioGenerator, split: str, pitched: list[int], classifier: FamilyClassifier
+) -> dict[str, Interval]:
     """Pitch of 200 samples of pitched prompts, and family of 320 samples of any prompt, of one split."""
     rng = stream(SEED, "agreement", split)
     notes = [note for note in every_note() if note.split == split]
     order = [notes[i] for i in torch.randperm(len(notes), generator=rng).tolist()]
-    classifier, _, _ = families.train(SEED)
     tuned = [note for note in order if note.program in pitched][:200]
     named = order[:320]
     hits = in_tune(_sample(generator, tuned, stream(SEED, "pitch", split)).unit(), tuned)
@@ -167,11 +169,11 @@ def main() -> None:
     for name, interval in reconstruction(generator).items():
         report[f"reconstruction_{name}"] = interval._asdict() | {"n": 512}
     pitched = pitched_instruments()
-    _, accuracy, count = families.train(SEED)
+    classifier, accuracy, count = families.train(SEED)
     report["pitched_instruments"] = len(pitched)
     report["family_classifier_on_real"] = {"mean": round(accuracy, 4), "n": count, "chance": 1 / len(families.NAMES)}
     for name, split in (("learned", "prompts"), ("held_out", "reference")):
-        for what, interval in agreement(generator, split, pitched).items():
+        for what, interval in agreement(generator, split, pitched, classifier).items():
             report[f"{what}_{name}"] = interval._asdict() | {"n": 200 if what.startswith("pitch") else 320}
     began = time.perf_counter()
     _sample(generator, every_note()[:640:10], stream(SEED, "time"))
