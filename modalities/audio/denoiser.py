@@ -44,12 +44,12 @@ class Round:
 ROUNDS = (
     Round(
         "audio_denoiser",
-        Schedule(4500, batch=32, rate=1e-3, warmup=100, ema=0.998, weight_decay=0.01, muon_rate=0.006),
+        Schedule(3500, batch=32, rate=1e-3, warmup=100, ema=0.998, weight_decay=0.01, muon_rate=0.006),
         frames=64,
     ),
     Round(
         "audio_denoiser_whole",
-        Schedule(1500, batch=24, rate=5e-4, warmup=50, ema=0.998, weight_decay=0.01, muon_rate=0.003),
+        Schedule(1000, batch=24, rate=5e-4, warmup=50, ema=0.998, weight_decay=0.01, muon_rate=0.003),
         frames=128,
     ),
 )
