@@ -283,6 +283,8 @@ class AttackFamily:
         unit: unit of the strength.
         source: paper or suite that the attack and its grid come from.
         requires: importable module of an optional dependency, or None.
+        card: one line: what somebody who attacks this way does.
+        needs: what that takes beside the published file or the decoder itself.
     """
 
     name: str
@@ -294,6 +296,14 @@ class AttackFamily:
     unit: str
     source: str
     requires: str | None = None
+    card: str = ""
+    needs: str = "nothing else"
+
+    def severity(self, level: int) -> float:
+        """Strength of a severity from 1, the mildest of the grid, to 5, its strongest."""
+        if not 1 <= level <= 5:
+            raise UserError(f"severity: expected 1 to 5, found {level}")
+        return self.strengths[round((level - 1) / 4 * (len(self.strengths) - 1))]
 
 
 Quality = Mapping[str, float]
