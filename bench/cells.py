@@ -19,6 +19,7 @@ from bench.digest import plain_repr
 from bench.engine import report
 from bench.ground import Ground
 from bench.metrics.frechet import frechet_distance, kernel_distance, paired_delta
+from bench.metrics.intervals import clustered
 from bench.metrics.unbiased import FEWEST_TO_EXTRAPOLATE, frechet_infinity, kernel_audio_distance
 from bench.naming import attack_name, attack_strength
 from bench.protocol import Attack, CoalitionAttack, Codec, Content, ContentAttack, ModelAttack
@@ -110,6 +111,7 @@ class Subject:
             "quality_delta_hi": delta[2],
             **self._kernel_distances({"original": before, "fingerprinted": after}),
             **self._extrapolated({"original": before, "fingerprinted": after}),
+            **self._opinion(),
         }
 
     def _kernel_distances(self, sets: dict[str, Tensor]) -> dict[str, float]:
@@ -131,6 +133,20 @@ class Subject:
             )
             for key, each in sets.items()
         }
+
+    def _opinion(self) -> dict[str, Any]:
+        """The modality's predicted opinion score of one item of each user beside the original; too slow for more."""
+        judge: Callable[[Content, Content], Tensor] | None = getattr(self.engine.modality, "opinion", None)
+        if judge is None or not self.plan.full_grid:
+            return {}
+        with self.engine.clock.time("opinion"):
+            pairs = zip(self.ground.original, self.fingerprinted, strict=True)
+            scores = torch.cat([judge(original[:1], marked[:1]) for original, marked in pairs])
+        rng = stream(self.plan.seed, "opinion", self.scheme)
+        mean, low, high = clustered(scores, torch.arange(len(scores)), rng=rng)
+        name = getattr(self.engine.modality, "opinion_metric", "")
+        found = {"opinion": mean, "opinion_lo": low, "opinion_hi": high}
+        return {"opinion_metric": name, **found, "opinion_items": len(scores)}
 
     def _content(self, attack: ContentAttack) -> Cell:
         label, seconds = self._label(attack), 0.0

@@ -231,6 +231,7 @@ def leaderboard_row(score: Score, lines: Sequence[Row]) -> Row:
         "preset": score.plan.name,
         "version": info["version"],
         **_details(score),
+        **{name: value for name, value in summary.items() if name.startswith("opinion")},
     }
 
 

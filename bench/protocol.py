@@ -98,6 +98,8 @@ class Modality(Protocol):
 
     Two more members are optional and give runs a comparison sheet: ``picture(content) -> Tensor``, how items look,
     uint8 (B, 3, H, W), and ``difference(a, b) -> (str, Content)``, the name and content of what sets b apart from a.
+    With ``opinion(a, b) -> Tensor``, (B,) predicted opinion scores, runs of the full grid judge one item of each user
+    and name the score by ``opinion_metric``.
     """
 
     @property

@@ -1,4 +1,4 @@
-"""A whole run of a modality with frames as features and a bound of its own: what audio asks of the harness."""
+"""A whole run with frames as features, an opinion score and a bound of its own: what audio asks of the harness."""
 
 from __future__ import annotations
 
@@ -23,6 +23,11 @@ class Framed(Toy):
 
     kernel_metric: str = "kad"
     paired_bound: float = 5.0
+    opinion_metric: str = "mos"
+
+    def opinion(self, a: Tensor, b: Tensor) -> Tensor:
+        assert len(a) == len(b) == 1, "one item of each user"
+        return 5 - 10 * (self.observe(a) - self.observe(b)).abs().mean((1, 2, 3))
 
     def features(self, content: Tensor) -> Tensor:
         return self.observe(content).permute(0, 2, 1, 3).flatten(2)[..., ::6]  # (B, 16, 8)
@@ -40,7 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             generator=generator,
             codecs={"toy": codec},
             attacks=attacks,
-            plan=PLAN,
+            plan=dataclasses.replace(PLAN, full_grid=True),
             folder=place / "out",
         )
     return place / "out"
@@ -58,6 +63,12 @@ def test_the_tables_hold_the_audio_distances_and_no_kid(folder: Path) -> None:
     assert not any(name.startswith("kid") for name in (*line, *attacks[0]))
     (model,) = [each for each in attacks if each["target"] == "model"]
     assert float(model["kad"]) != float(line["kad_fingerprinted"])
+
+
+def test_one_item_of_each_user_is_judged_in_a_full_run(folder: Path) -> None:
+    (line,) = table(folder / "leaderboard.csv")
+    assert (line["opinion_metric"], int(line["opinion_items"])) == ("mos", PLAN.users)
+    assert 1 < float(line["opinion_lo"]) <= float(line["opinion"]) <= float(line["opinion_hi"]) < 5
 
 
 def test_the_modalitys_bound_is_the_plans(folder: Path) -> None:

@@ -40,6 +40,7 @@ class Audio:
         rate_hz: sampling rate of released content: that of the generator.
         quality_metric: ``fd_speech_embedding``, or ``fad_vggish`` with VGGish.
         kernel_metric: the unbiased distance beside it.
+        opinion_metric: the predicted opinion score of some items.
         paired_bound: SI-SDR in dB down to which an attack counts as leaving the clip usable.
     """
 
@@ -50,6 +51,7 @@ class Audio:
     paired_metric: str = field(default="si_sdr", init=False)
     paired_bound: float = field(default=10.0, init=False)
     kernel_metric: str = field(default="kad", init=False)
+    opinion_metric: str = field(default="visqol", init=False)
 
     def generator(self, spec: str | None = None) -> Generator:
         """The embedded generator (None), or a Stable Audio pipeline from a folder or a hub id."""
@@ -129,6 +131,10 @@ class Audio:
     def paired(self, a: Clips, b: Clips) -> dict[str, Tensor]:
         """SI-SDR in dB, log-spectral distance in dB and mel distance of each pair."""
         return fidelity.paired(a, b)
+
+    def opinion(self, a: Clips, b: Clips) -> Tensor:
+        """Predicted opinion score (B,) of ``b`` beside its original; see :func:`modalities.audio.fidelity.visqol`."""
+        return fidelity.visqol(a, b)
 
     def perceptual_loss(self, a: Tensor, b: Tensor) -> Tensor:
         """Multi-resolution STFT and mel distance (B,) of observed tensors, or of waveforms with any channels."""
