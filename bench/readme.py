@@ -1,6 +1,7 @@
 """Tables of a run in a Markdown page: ``python -m bench.readme leaderboards/image/reference README.md``.
 
-A page names its tables by comments, such as ``<!-- leaderboard:begin -->`` and ``<!-- leaderboard:end -->``.
+A page names its tables by comments with the modality, such as ``<!-- image leaderboard:begin -->`` and
+``<!-- image leaderboard:end -->``.
 """
 
 from __future__ import annotations
@@ -66,16 +67,17 @@ TABLES = {"leaderboard": table, "attacks": attacks}
 
 
 def inserted(page: str, folder: Path) -> str:
-    """``page`` with the tables that it names replaced by those of a results folder.
+    """``page`` with the tables that it names of a modality replaced by those of that modality's results folder.
 
     Raises:
         UserError: when the page names none, or one of them not by exactly one pair of comments.
     """
-    named = [name for name in TABLES if f"<!-- {name}:" in page]
+    modality = _board(folder)[0]["modality"]
+    named = [name for name in TABLES if f"<!-- {modality} {name}:" in page]
     if not named:
-        raise UserError(f"page: expected a comment such as <!-- {next(iter(TABLES))}:begin -->, found none")
+        raise UserError(f"page: expected a comment such as <!-- {modality} {next(iter(TABLES))}:begin -->, found none")
     for name in named:
-        begin, end = (f"<!-- {name}:{place} -->" for place in ("begin", "end"))
+        begin, end = (f"<!-- {modality} {name}:{place} -->" for place in ("begin", "end"))
         if page.count(begin) != 1 or page.count(end) != 1 or page.index(begin) > page.index(end):
             raise UserError(f"page: expected one {begin} and one {end} after it, found another number or order")
         content = f"{begin}\n{TABLES[name](folder)}\n{end}"

@@ -15,11 +15,12 @@ from bench.printed import read_csv
 from bench.protocol import UserError
 from bench.readme import attacks, inserted, table
 from bench.report import SHOWN
+from modalities import MODALITIES
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCS = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
-REFERENCE = ROOT / "leaderboards" / "image" / "reference"
+REFERENCES = {folder.parent.name: folder for folder in sorted((ROOT / "leaderboards").glob("*/reference"))}
 CODE = dict(re.findall(r"^```python\n# (\w+)\.py\n(.*?)^```", README, re.MULTILINE | re.DOTALL))
 COMMANDS = re.findall(r"^\.venv/bin/python -m bench (.*)$", README, re.MULTILINE)
 TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
@@ -36,24 +37,38 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> Pat
     return tmp_path
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "results-image.md"], ids=lambda path: path.name)
-def test_the_tables_are_the_committed_run(page: Path) -> None:
-    assert REFERENCE.is_dir(), "run `make leaderboards`, then `.venv/bin/python -m bench.readme leaderboards/...`"
-    text = page.read_text(encoding="utf-8")
-    assert inserted(text, REFERENCE) == text, "run `.venv/bin/python -m bench.readme` on the reference"
+def test_every_modality_has_a_committed_run() -> None:
+    assert set(REFERENCES) == set(MODALITIES), "run `make leaderboards MODALITY=...`"
 
 
-def test_the_targets_are_compared_with_the_committed_run() -> None:
-    """The table of targets is written by hand, since targets are; its numbers are those of the leaderboard."""
-    (line,) = read_csv(REFERENCE / "leaderboard.csv")
-    page = (ROOT / "docs" / "results-image.md").read_text(encoding="utf-8")
-    rows = dict(re.findall(r"^\| ([^|]+?) \|[^|]*\| ([^|]+?) \|[^|]*\|[^|]*\|$", page, re.MULTILINE))
+@pytest.mark.parametrize("modality", REFERENCES)
+def test_the_tables_are_the_committed_run(modality: str) -> None:
+    for page in (ROOT / "README.md", ROOT / "docs" / f"results-{modality}.md"):
+        text = page.read_text(encoding="utf-8")
+        assert inserted(text, REFERENCES[modality]) == text, "run `.venv/bin/python -m bench.readme` on the reference"
+
+
+def targets(modality: str) -> dict[str, str]:
+    """What the hand-written table of targets says was measured, by name."""
+    page = (ROOT / "docs" / f"results-{modality}.md").read_text(encoding="utf-8")
+    return dict(re.findall(r"^\| ([^|]+?) \|[^|]*\| ([^|]+?) \|[^|]*\|[^|]*\|$", page, re.MULTILINE))
+
+
+FIDELITY = {
+    "image": {"PSNR to the original decoder's output": "psnr", "LPIPS (AlexNet) to it": "lpips_alex"},
+    "audio": {"SI-SDR to the original decoder's output": "si_sdr", "ViSQOL beside it": "opinion"},
+}
+
+
+@pytest.mark.parametrize("modality", REFERENCES)
+def test_the_targets_are_compared_with_the_committed_run(modality: str) -> None:
+    (line,) = read_csv(REFERENCES[modality] / "leaderboard.csv")
+    rows = targets(modality)
     measured = {
         "bit accuracy": f"{line['bit_accuracy']:.4g} [{line['bit_accuracy_lo']:.4g}, {line['bit_accuracy_hi']:.4g}]",
         "whole code right": f"{line['word_accuracy']:.4g}",
-        "PSNR to the original decoder's output": f"{line['psnr']:.4g}",
-        "LPIPS (AlexNet) to it": f"{line['lpips_alex']:.4g}",
-        "`fd_mobilenetv2` of the original": f"{line['quality_original']:.4g}",
+        **{name: f"{line[key]:.4g}" for name, key in FIDELITY[modality].items()},
+        f"`{line['quality_metric']}` of the original": f"{line['quality_original']:.4g}",
         "fit": f"{line['fit_seconds'] / 60:.3g} min",
         "`modulate`, median": f"{1000 * line['seconds_per_copy']:.2g} ms",
     }
@@ -148,7 +163,7 @@ def test_the_attacks_of_a_run(toy_folder: Path) -> None:
     assert "| psnr |" in heads and rows[0].startswith("| ToyScheme | ")
 
 
-BEGIN, END = "<!-- leaderboard:begin -->", "<!-- leaderboard:end -->"
+BEGIN, END = "<!-- toy leaderboard:begin -->", "<!-- toy leaderboard:end -->"
 
 
 def test_inserting_twice_is_inserting_once(toy_folder: Path) -> None:
@@ -156,13 +171,16 @@ def test_inserting_twice_is_inserting_once(toy_folder: Path) -> None:
     once = inserted(page, toy_folder)
     assert once == f"before\n{BEGIN}\n{table(toy_folder)}\n{END}\nafter\n"
     assert inserted(once, toy_folder) == once
-    both = inserted(f"{once}<!-- attacks:begin --><!-- attacks:end -->", toy_folder)
+    both = inserted(f"{once}<!-- toy attacks:begin --><!-- toy attacks:end -->", toy_folder)
     assert both.startswith(once) and attacks(toy_folder) in both
 
 
-@pytest.mark.parametrize("page", ["", BEGIN, f"{END}{BEGIN}", f"{BEGIN}{END}{BEGIN}{END}"])
+OTHER = "<!-- image leaderboard:begin --><!-- image leaderboard:end -->"
+
+
+@pytest.mark.parametrize("page", ["", BEGIN, f"{END}{BEGIN}", f"{BEGIN}{END}{BEGIN}{END}", OTHER])
 def test_a_page_without_its_place_is_refused(page: str, toy_folder: Path) -> None:
-    with pytest.raises(UserError, match=r"expected (one|a comment such as) <!-- leaderboard:begin -->"):
+    with pytest.raises(UserError, match=r"expected (one|a comment such as) <!-- toy leaderboard:begin -->"):
         inserted(page, toy_folder)
 
 
