@@ -52,6 +52,11 @@ ROUNDS = (
         Schedule(1000, batch=24, rate=5e-4, warmup=50, ema=0.998, weight_decay=0.01, muon_rate=0.003),
         frames=128,
     ),
+    Round(
+        "audio_denoiser_longer",
+        Schedule(5500, batch=16, rate=8e-4, warmup=50, ema=0.998, weight_decay=0.01, muon_rate=0.005),
+        frames=128,
+    ),
 )
 """Half clips first: the attack and the first second hold most of what there is to learn, at half the time."""
 FRAMES = data.LENGTH // HOP

@@ -35,13 +35,15 @@ CENTS = 50.0
 SHOWN, PLAYED = 32, 8
 
 
-def reconstruction(generator: StableAudioGenerator) -> dict[str, Interval]:
-    """Fidelity of the autoencoder on every shipped reference clip, and of Griffin-Lim at its rate; see above."""
+def reconstruction(generator: StableAudioGenerator, classifier: FamilyClassifier) -> dict[str, Interval]:
+    """Fidelity of the autoencoder on every shipped reference clip, and of Griffin-Lim at its rate; see above.
+
+    Also the share of reconstructions whose family is named: what the classifier makes of the autoencoder alone.
+    """
     clips, notes = data.shipped("reference")
     real = Clips(clips, data.RATE_HZ)
-    parts = [generator.reconstruct(real[start : start + 32]) for start in range(0, len(real), 32)]
-    restored = torch.cat([part.samples for part in parts])
-    x, y = real.unit()[:, 0], restored.float()[:, 0] / 32768
+    parts = [generator.reconstruct(real[start : start + 32]).unit() for start in range(0, len(real), 32)]
+    x, y = real.unit()[:, 0], torch.cat(parts)[:, 0]
     bands = int(generator.pipeline.vae.config.decoder_input_channels)
     inverted = torch.cat([griffin_lim(part, bands, int(generator.pipeline.vae.hop_length)) for part in x.split(64)])
     measured = {
@@ -50,6 +52,7 @@ def reconstruction(generator: StableAudioGenerator) -> dict[str, Interval]:
         "stft": _batched(stft_distance, x, y),
         "stft_griffin_lim": _batched(stft_distance, x, inverted),
         "mel_griffin_lim": _batched(mel_distance, x, inverted),
+        "family": torch.cat([classifier(part).argmax(1) for part in parts]).eq(families.truth(notes)).float(),
     }
     return {name: _interval(values, notes, name) for name, values in measured.items()}
 
@@ -166,10 +169,10 @@ def main() -> None:
     """Measure everything, print it, and write it under ``docs``."""
     generator = load(None, torch.device("cpu"))
     report: dict[str, object] = {"torch_threads": torch.get_num_threads()}
-    for name, interval in reconstruction(generator).items():
+    classifier, accuracy, count = families.train(SEED)
+    for name, interval in reconstruction(generator, classifier).items():
         report[f"reconstruction_{name}"] = interval._asdict() | {"n": 512}
     pitched = pitched_instruments()
-    classifier, accuracy, count = families.train(SEED)
     report["pitched_instruments"] = len(pitched)
     report["family_classifier_on_real"] = {"mean": round(accuracy, 4), "n": count, "chance": 1 / len(families.NAMES)}
     for name, split in (("learned", "prompts"), ("held_out", "reference")):

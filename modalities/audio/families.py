@@ -15,6 +15,8 @@ from modalities.audio.spectra import mel_spectrum
 
 NAMES = tuple(FAMILIES)
 STEPS, BATCH, RATE = 700, 64, 3e-3
+FLOOR = 3e-3
+"""Added to amplitudes before the logarithm: a listener names an instrument by what is heard, not by silence between."""
 
 
 class FamilyClassifier(nn.Module):
@@ -31,13 +33,13 @@ class FamilyClassifier(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, 16) of waveforms (B, 1, 32768) in [-1, 1]."""
         x = x / (x.square().mean((1, 2), keepdim=True).sqrt() + 1e-4) * 0.1
-        image = (mel_spectrum(x[:, 0], data.RATE_HZ) + 1e-4).log()[:, None] / 3 + 1.5  # (B, 1, 80, 129)
+        image = (mel_spectrum(x[:, 0], data.RATE_HZ) + FLOOR).log()[:, None] / 2 + 1.5  # (B, 1, 80, 129)
         logits: Tensor = self.head(self.layers(image).mean((2, 3)))
         return logits
 
 
 def train(seed: int = 0) -> tuple[FamilyClassifier, float, int]:
-    """Train on every clip that is not reference, some of them shifted, noisy or filtered.
+    """Train on every clip that is not reference, under random filters and noise; see :func:`roughened`.
 
     Returns:
         The classifier, its accuracy on every held-out real clip (split ``reference``), and how many those are.
@@ -52,9 +54,7 @@ def train(seed: int = 0) -> tuple[FamilyClassifier, float, int]:
     for step in range(STEPS):
         rng = stream(seed, "families", step)
         drawn = [rows[i] for i in torch.randint(len(rows), (BATCH,), generator=rng).tolist()]
-        x = clips[drawn].float() / 32768
-        level = x.square().mean((1, 2), keepdim=True).sqrt() * 10 ** (-1 - torch.rand(BATCH, 1, 1, generator=rng))
-        x = x + level * torch.randn(x.shape, generator=rng)
+        x = roughened(clips[drawn].float() / 32768, rng)
         loss = F.cross_entropy(model(x), truth([notes[row] for row in drawn]), label_smoothing=0.05)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -67,6 +67,23 @@ def train(seed: int = 0) -> tuple[FamilyClassifier, float, int]:
         for part in (held_out[start : start + 64] for start in range(0, len(held_out), 64))
     ]
     return model, float(torch.cat(hits).mean()), len(held_out)
+
+
+def roughened(x: Tensor, rng: torch.Generator) -> Tensor:
+    """Clips (B, 1, T) with coloured noise that follows their envelope, 6 to 40 dB below it, and a short random filter.
+
+    An autoencoder leaves such noise.
+    """
+    envelope = F.avg_pool1d(x.square(), 257, 1, 128).sqrt()
+    level = 10 ** (-(6 + 34 * torch.rand(len(x), 1, 1, generator=rng)) / 20)
+    everywhere = 0.1 * x.square().mean((1, 2), keepdim=True).sqrt()
+    follows = torch.rand(len(x), 1, 1, generator=rng) < 0.7
+    noise, tilt = torch.randn(x.shape, generator=rng), 1.6 * torch.rand(len(x), 1, 1, generator=rng) - 0.8
+    noise = noise + tilt * F.pad(noise[..., :-1], (1, 0))
+    taps = 0.25 * torch.rand(len(x), 1, 1, generator=rng) * torch.randn(len(x), 1, 9, generator=rng)
+    taps[:, :, 4] += 1
+    rough = x + level * (envelope * follows + everywhere) * noise
+    return F.conv1d(rough.transpose(0, 1), taps, padding=4, groups=len(x)).transpose(0, 1)
 
 
 def truth(notes: list[Note]) -> Tensor:

@@ -3,7 +3,7 @@
 An Oobleck autoencoder spends its time on activations at the full sampling rate, and learns slowly while both of its
 ends start from nothing. This scout works on the frames of a lapped transform. It starts as their leading principal
 components, the best linear code, and learns corrections on both sides. Its code is then fixed: the Oobleck encoder
-learns it by Gaussian likelihood, the Oobleck decoder learns to invert it, and the denoiser can train at the same time.
+learns to predict it, the Oobleck decoder learns to invert it, and the denoiser can train at the same time.
 """
 
 from __future__ import annotations

@@ -24,6 +24,9 @@ from modalities.pipelines import load_pipeline, sample, sample_for_training
 
 logger = logging.getLogger("genprint")
 
+WINDOWS = 4
+"""Pieces of one sampled latent that a fit takes when it is longer than what readers hear."""
+
 EMBEDDED = Path(__file__).parent / "weights" / "notes16k"
 
 
@@ -43,8 +46,8 @@ class StableAudioGenerator:
     name: str
     pipeline: Any = field(repr=False)
     networks: nn.ModuleDict = field(repr=False, default_factory=nn.ModuleDict)
-    steps: int = 16
-    guidance: float = 2.0
+    steps: int = 25
+    guidance: float = 7.0
     batch: int = 32
 
     @property
@@ -84,20 +87,20 @@ class StableAudioGenerator:
     def training_latents(self, n: int, rng: torch.Generator) -> Tensor:
         """Latents as the generator makes them, of captions whose notes are behind no benchmark prompt.
 
-        Of a sampled latent longer than what readers hear come two windows of that length: its beginning, and one drawn
-        in proportion to its energy, since readers hear the loudest and hardly ever what is left of a note. All are
-        sampled: the encoder of an Oobleck autoencoder takes as long for a clip as the sampler.
+        Of a sampled latent longer than what readers hear come four windows of that length: its beginning, and three
+        drawn in proportion to their energy, since readers hear the loudest and hardly ever what is left of a note. All
+        are sampled: the encoder of an Oobleck autoencoder takes as long for a clip as the sampler.
         """
         heard = math.ceil(LENGTH / data.RATE_HZ * self.rate_hz / self.pipeline.vae.hop_length)
         longer = int(self.pipeline.transformer.config.sample_size) > heard
         captions = [note.caption for note in every_note() if note.split == "fit"]
-        chosen = torch.randint(len(captions), (-(-n // 2) if longer else n,), generator=rng).tolist()
+        chosen = torch.randint(len(captions), (-(-n // WINDOWS) if longer else n,), generator=rng).tolist()
         whole = sample_for_training(self, [captions[i] for i in chosen], rng)
         if not longer:
             return whole
         energy = whole.square().mean(1).unfold(1, heard, 1).mean(2)  # (n, places)
-        starts = torch.multinomial(energy.clamp_min(1e-12), 1, generator=rng)[:, 0].tolist()
-        anywhere = [z[:, start : start + heard] for z, start in zip(whole, starts, strict=True)]
+        starts = torch.multinomial(energy.clamp_min(1e-12), WINDOWS - 1, True, generator=rng)
+        anywhere = [z[:, at : at + heard] for z, row in zip(whole, starts.tolist(), strict=True) for at in row]
         return torch.cat([whole[..., :heard], torch.stack(anywhere)])[:n].contiguous()
 
     def public_pairs(self, n: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -140,4 +143,6 @@ def load(spec: str | None, device: torch.device) -> StableAudioGenerator:
     name, pipeline, networks = load_pipeline(spec, EMBEDDED, device)
     if type(pipeline).__name__ != "StableAudioPipeline":
         raise UserError(f"generator {name}: expected a StableAudioPipeline, found {type(pipeline).__name__}")
+    if name == EMBEDDED.name:  # guidance doubles the time, for a little more obedience
+        return StableAudioGenerator(name, pipeline, networks, steps=16, guidance=1.0)
     return StableAudioGenerator(name, pipeline, networks)
