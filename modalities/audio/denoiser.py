@@ -54,7 +54,7 @@ ROUNDS = (
     ),
     Round(
         "audio_denoiser_longer",
-        Schedule(5500, batch=16, rate=8e-4, warmup=50, ema=0.998, weight_decay=0.01, muon_rate=0.005),
+        Schedule(5000, batch=16, rate=5e-4, warmup=50, ema=0.998, weight_decay=0.01, muon_rate=0.003),
         frames=128,
     ),
 )
