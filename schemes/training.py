@@ -56,7 +56,8 @@ class Progress:
     """Running averages that steer the loop, and the log it leaves.
 
     The quality weight follows the missing fidelity by a proportional-integral rule in decibels. The integral alone
-    swings between a tenth and ten times the right weight.
+    swings between a tenth and ten times the right weight. It is ten times slower while 3 dB or more are missing: a start
+    far below would wind it up to where the bits never start.
     """
 
     accuracy: float = 0.5
@@ -70,7 +71,8 @@ class Progress:
         self.accuracy += 0.02 * (accuracy - self.accuracy)
         self.psnr_db = psnr_db if self.psnr_db is None else self.psnr_db + 0.05 * (psnr_db - self.psnr_db)
         missing = max(-3.0, min(3.0, due_db - self.psnr_db))
-        self.integral = min(max(self.integral + 0.004 * missing, math.log(0.02)), math.log(300.0))
+        rate = 0.004 if missing < 3 else 0.0004
+        self.integral = min(max(self.integral + rate * missing, math.log(0.02)), math.log(300.0))
         self.weight = math.exp(self.integral + 0.5 * missing)
 
 
