@@ -56,8 +56,8 @@ class Progress:
     """Running averages that steer the loop, and the log it leaves.
 
     The quality weight follows the missing fidelity by a proportional-integral rule in decibels. The integral alone
-    swings between a tenth and ten times the right weight. It is ten times slower while 3 dB or more are missing: a start
-    far below would wind it up to where the bits never start.
+    swings between a tenth and ten times the right weight. It is ten times slower while 3 dB or more are missing: a
+    start far below would wind it up to where the bits never start.
     """
 
     accuracy: float = 0.5
