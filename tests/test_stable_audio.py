@@ -167,10 +167,11 @@ def test_training_latents_are_windows_of_what_readers_hear(
     assert windows.shape == (7, LATENT, 10)
     monkeypatch.setattr(stable_audio, "LENGTH", FRAMES * HOP)
     whole = mono.training_latents(2, stream(0, "training"))
-    assert torch.equal(windows[:2], whole[..., :10]), "the beginning of each"
     places = whole.unfold(2, 10, 1).movedim(2, 1)  # (2, 15, C, 10)
-    for window, those in zip(windows[2:], [*places[:1]] * 3 + [*places[1:]] * 2, strict=True):
-        assert bool((those == window).flatten(1).all(1).any()), "and three from anywhere"
+    for window, those in zip(windows, [*places[:1]] * 4 + [*places[1:]] * 3, strict=True):
+        (found,) = (those == window).flatten(1).all(1).nonzero()[:1].tolist()
+        energy = those.square().mean((1, 2))
+        assert energy[found] >= 0.79 * energy.max(), "what a reader would choose"
 
 
 # Decoding and encoding

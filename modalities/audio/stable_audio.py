@@ -87,9 +87,9 @@ class StableAudioGenerator:
     def training_latents(self, n: int, rng: torch.Generator) -> Tensor:
         """Latents as the generator makes them, of captions whose notes are behind no benchmark prompt.
 
-        Of a sampled latent longer than what readers hear come four windows of that length: its beginning, and three
-        drawn in proportion to their energy, since readers hear the loudest and hardly ever what is left of a note. All
-        are sampled: the encoder of an Oobleck autoencoder takes as long for a clip as the sampler.
+        Of a sampled latent longer than what readers hear come four windows of that length, drawn from those that are
+        within 1 dB of the loudest, since readers hear the loudest and hardly ever what is left of a note. All are
+        sampled: the encoder of an Oobleck autoencoder takes as long for a clip as the sampler.
         """
         heard = math.ceil(LENGTH / data.RATE_HZ * self.rate_hz / self.pipeline.vae.hop_length)
         longer = int(self.pipeline.transformer.config.sample_size) > heard
@@ -99,9 +99,10 @@ class StableAudioGenerator:
         if not longer:
             return whole
         energy = whole.square().mean(1).unfold(1, heard, 1).mean(2)  # (n, places)
-        starts = torch.multinomial(energy.clamp_min(1e-12), WINDOWS - 1, True, generator=rng)
-        anywhere = [z[:, at : at + heard] for z, row in zip(whole, starts.tolist(), strict=True) for at in row]
-        return torch.cat([whole[..., :heard], torch.stack(anywhere)])[:n].contiguous()
+        loud = (energy >= 10**-0.1 * energy.amax(1, keepdim=True)).float()
+        starts = torch.multinomial(loud, WINDOWS, True, generator=rng)
+        windows = [z[:, at : at + heard] for z, row in zip(whole, starts.tolist(), strict=True) for at in row]
+        return torch.stack(windows)[:n].contiguous()
 
     def public_pairs(self, n: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Latents and waveforms of ``n`` shipped public clips, as an attacker with the public encoder has them.
