@@ -68,28 +68,22 @@ class Generator(Protocol):
     @property
     def name(self) -> str:
         """What tables call it."""
-        ...
 
     @property
     def decoder(self) -> nn.Module:
         """The public decoder: frozen, in eval mode, never changed in place."""
-        ...
 
     def latents(self, prompts: Sequence[str], rng: torch.Generator) -> Tensor:
         """Sample one latent per prompt, (B, ...) float32; depends on the prompts and ``rng`` only."""
-        ...
 
     def decode(self, decoder: nn.Module, latents: Tensor) -> Tensor:
         """Field of each latent; differentiable in the decoder's weights and the latents."""
-        ...
 
     def training_latents(self, n: int, rng: torch.Generator) -> Tensor:
         """``n`` latents for fitting a codec, disjoint from the benchmark's prompts."""
-        ...
 
     def public_pairs(self, n: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Latents and the real fields they encode, as anyone with the public encoder can make them."""
-        ...
 
 
 @runtime_checkable
@@ -105,69 +99,53 @@ class Modality(Protocol):
     @property
     def name(self) -> str:
         """``image``, ``audio`` or ``3d``."""
-        ...
 
     @property
     def quality_metric(self) -> str:
         """Column name of the Fréchet distance, naming its features: ``fd_mobilenetv2``."""
-        ...
 
     @property
     def paired_metric(self) -> str:
         """The key of :meth:`paired` that heads the leaderboard: ``psnr``; higher is better."""
-        ...
 
     def generator(self, spec: str | None) -> Generator:
         """The embedded generator (None), or one loaded from a hub id or a local folder."""
-        ...
 
     def prompts(self, n: int, rng: torch.Generator) -> list[str]:
         """``n`` held-out prompts."""
-        ...
 
     def release(self, field: Tensor) -> Content:
         """What a user would publish."""
-        ...
 
     def soft_release(self, field: Tensor) -> Tensor:
         """The value of ``observe(release(field))`` with a gradient (straight-through)."""
-        ...
 
     def observe(self, content: Content) -> Tensor:
         """The tensor that readers see."""
-        ...
 
     def augment(self, tensor: Tensor, rng: torch.Generator) -> Tensor:
         """A random, differentiable distortion of observed tensors, for training readers."""
-        ...
 
     def check(self, content: Content) -> None:
         """Raise ``UserError`` unless ``content`` is valid."""
-        ...
 
     def reference(self, n: int | None = None) -> Content:
         """Real held-out content; all of it when ``n`` is None."""
-        ...
 
     def features(self, content: Content) -> Tensor:
         """Features (B, d), or (B, frames, d) with frames pooled, float32, for Fréchet and kernel distances."""
-        ...
 
     def paired(self, a: Content, b: Content) -> dict[str, Tensor]:
         """Fidelity of each pair (a is the original), name to (B,) float32."""
-        ...
 
     def perceptual_loss(self, a: Tensor, b: Tensor) -> Tensor:
         """Differentiable perceptual distance (B,) of observed tensors."""
-        ...
 
     def save(self, content: Content, path: Path) -> None:
         """Write one item (a batch of one) in the format of the path's suffix."""
-        ...
 
     def load(self, path: Path) -> Content:
         """Read one item as a batch of one; ``UserError`` when it is not valid."""
-        ...
 
 
 @runtime_checkable
@@ -177,24 +155,19 @@ class Codec(Protocol):
     @property
     def bits(self) -> int:
         """Fingerprint length."""
-        ...
 
     @property
     def removable(self) -> bool:
         """True when a user who holds the model can drop the stage that marks."""
-        ...
 
     def modulate(self, decoder: nn.Module, fingerprint: Tensor) -> nn.Module:
         """A copy of ``decoder`` carrying ``fingerprint`` ((bits,), values in {0, 1}), with the same state-dict keys."""
-        ...
 
     def read(self, tensor: Tensor) -> Tensor:
         """Soft bits (B, bits) of observed tensors; positive means 1."""
-        ...
 
     def save(self, path: Path) -> None:
         """Write safetensors, atomically."""
-        ...
 
 
 @runtime_checkable
@@ -204,11 +177,9 @@ class Scheme(Protocol):
     @property
     def bits(self) -> int:
         """Fingerprint length."""
-        ...
 
     def fit(self, modality: Modality, generator: Generator, rng: torch.Generator) -> Codec:
         """Train a codec for one generator."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -238,7 +209,6 @@ class ContentAttack(Protocol):
 
     def __call__(self, content: Content, rng: torch.Generator) -> Content:
         """Attacked content of the same length; the input is left as it is."""
-        ...
 
 
 @runtime_checkable
@@ -249,7 +219,6 @@ class ModelAttack(Protocol):
 
     def __call__(self, decoder: nn.Module, attacker: Attacker, rng: torch.Generator) -> nn.Module:
         """An attacked copy."""
-        ...
 
 
 @runtime_checkable
@@ -261,11 +230,9 @@ class CoalitionAttack(Protocol):
     @property
     def users(self) -> int:
         """How many decoders it merges."""
-        ...
 
     def __call__(self, decoders: Sequence[nn.Module], rng: torch.Generator) -> nn.Module:
         """The merged decoder."""
-        ...
 
 
 Attack = ContentAttack | ModelAttack | CoalitionAttack
