@@ -16,6 +16,9 @@ from bench.protocol import Generator, Modality
 
 logger = logging.getLogger("genprint")
 
+START_WEIGHT = 3.0
+"""Quality weight of the first step."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -56,14 +59,14 @@ class Progress:
     """Running averages that steer the loop, and the log it leaves.
 
     The quality weight follows the missing fidelity by a proportional-integral rule in decibels. The integral alone
-    swings between a tenth and ten times the right weight. It is ten times slower while 3 dB or more are missing: a
-    start far below would wind it up to where the bits never start.
+    swings between a tenth and ten times the right weight. Above its start it is ten times slower while 3 dB or more are
+    missing: a start far below would wind it up to where the bits never start.
     """
 
     accuracy: float = 0.5
     psnr_db: float | None = None
-    weight: float = 3.0
-    integral: float = math.log(3.0)
+    weight: float = START_WEIGHT
+    integral: float = math.log(START_WEIGHT)
     log: list[dict[str, float]] = field(default_factory=list)
 
     def update(self, accuracy: float, psnr_db: float, due_db: float) -> None:
@@ -71,7 +74,7 @@ class Progress:
         self.accuracy += 0.02 * (accuracy - self.accuracy)
         self.psnr_db = psnr_db if self.psnr_db is None else self.psnr_db + 0.05 * (psnr_db - self.psnr_db)
         missing = max(-3.0, min(3.0, due_db - self.psnr_db))
-        rate = 0.004 if missing < 3 else 0.0004
+        rate = 0.0004 if missing >= 3 and self.integral > math.log(START_WEIGHT) else 0.004
         self.integral = min(max(self.integral + rate * missing, math.log(0.02)), math.log(300.0))
         self.weight = math.exp(self.integral + 0.5 * missing)
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from bench.protocol import Clips
+from bench.rng import stream
 from modalities.audio import data, families
 from modalities.audio.evaluate import griffin_lim, heard_pitch, in_tune
 from modalities.audio.families import FamilyClassifier
@@ -53,6 +54,18 @@ def test_a_griffin_lim_inversion_keeps_the_spectrum_and_loses_detail() -> None:
     assert fine.shape == x.shape and torch.equal(coarse, griffin_lim(x, 16, 512))
     assert bool((mel_distance(x, fine) < mel_distance(x, coarse)).all())
     assert bool((stft_distance(x, fine) < stft_distance(x, torch.zeros_like(x))).all())
+
+
+def test_a_classifier_is_trained_on_rough_clips() -> None:
+    """Noise 6 to 40 dB below the envelope and a little everywhere, and the same again from the same stream."""
+    x = torch.stack([harmonic(220), harmonic(330)] * 16)[:, None]
+    x[:, :, 20_000:] = 0
+    rough = families.roughened(x, stream(0))
+    assert rough.shape == x.shape and torch.equal(rough, families.roughened(x, stream(0)))
+    added_db = 10 * ((rough - x)[..., :16_000].square().mean(2) / x[..., :16_000].square().mean(2)).log10()
+    assert -45 < float(added_db.min()) < float(added_db.max()) < 8, "the filter alone may double the level"
+    tail = rough[..., 21_000:].square().mean(2).sqrt() / x.square().mean(2).sqrt()
+    assert float(tail.min()) > 0 and float(tail.max()) < 0.2
 
 
 def test_a_classifier_has_a_logit_for_every_family_and_ignores_level() -> None:

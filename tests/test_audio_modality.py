@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from bench.protocol import Clips, Modality, UserError
 from bench.rng import stream
-from modalities.audio import LEVEL, Audio, augmentation
+from modalities.audio import LEVEL, Audio, augmentation, fidelity
 from modalities.audio.notes import every_note
 from modalities.audio.rates import resampled
 from tests.clips import level_db, noise, notes
@@ -35,6 +35,19 @@ def tones(rate_hz: int, seconds: float = 2.048) -> Clips:
 
 def padded(clips: Clips, before: int, after: int = 0) -> Clips:
     return Clips(F.pad(clips.samples, (before, after)), clips.rate_hz)
+
+
+def test_opinions_are_those_of_visqol(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Clips] = []
+
+    def visqol(a: Clips, b: Clips) -> Tensor:
+        seen.extend((a, b))
+        return torch.full((len(a),), 4.5)
+
+    monkeypatch.setattr(fidelity, "visqol", visqol)
+    other = Clips(CLIPS.samples // 2, CLIPS.rate_hz)
+    assert AUDIO.opinion(CLIPS, other).tolist() == [4.5] * 3 and AUDIO.opinion_metric == "visqol"
+    assert seen[0] is CLIPS and seen[1] is other
 
 
 def test_audio_is_a_modality() -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from bench.rng import fenced, stream
 from modalities.audio import autoencoder, data, denoiser, scout, text
 from modalities.audio.denoiser import FRAMES, ROUNDS, Conditioned
-from modalities.audio.scout import CHANNELS, HOP, Code, Corrected, Scout, lapped, unlapped
+from modalities.audio.scout import CHANNELS, HOP, Code, Corrected, Scout, lapped, relative_error, unlapped
 from modalities.training import Loop, Schedule
 
 CLIPS = data.shipped("fit")[0][:6]
@@ -75,6 +75,24 @@ def test_a_code_has_one_scale() -> None:
     x = CLIPS.float() / 32768
     deviation = plain(x).std((0, 2))[:, None]
     assert torch.allclose(Code(plain.scout, deviation)(x).std((0, 2)), torch.ones(CHANNELS), atol=1e-3)
+
+
+def test_the_encoder_learns_the_code(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    """On one piece, over and over; the error of its mean falls, and its spread stays finite."""
+    piece = CLIPS[:1, :, :2048].float() / 32768
+    monkeypatch.setattr(autoencoder, "ENCODER", Schedule(steps=30, batch=1, rate=2e-3, warmup=5, ema=0.5))
+    monkeypatch.setattr(autoencoder, "CROP", 2048)
+    monkeypatch.setattr(autoencoder, "crops", lambda count, rng: piece)
+    monkeypatch.setattr(autoencoder.data, "shipped", lambda split: (CLIPS[:1, :, :2048], []))
+    with fenced(0):
+        plain, fresh = Code(Scout(components()), torch.ones(CHANNELS, 1)), autoencoder.build().encoder
+    code = Code(plain.scout, plain(piece).std((0, 2))[:, None])
+    trained = autoencoder.train_encoder(0, torch.device("cpu"), code)
+    x = piece[..., :1024]
+    with torch.no_grad():
+        errors = [float(relative_error(net(x).chunk(2, 1)[0], code(x), 1e-4)) for net in (fresh, trained)]
+        assert bool(trained(x).isfinite().all())
+    assert errors[1] < 0.5 * errors[0] and not any(p.requires_grad for p in trained.parameters())
 
 
 def test_the_parts_fit_together_and_are_small() -> None:

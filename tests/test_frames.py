@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from torch import Tensor
 
-from bench.protocol import Modality
+from bench.presets import Plan
+from bench.protocol import Attack, Modality
 from bench.run import run
 from tests.conftest import PLAN
 from tests.toy import Toy, ToyGenerator, ToyNoise, ToyScheme, ToyWeightNoise, seeded
@@ -33,11 +35,9 @@ class Framed(Toy):
         return self.observe(content).permute(0, 2, 1, 3).flatten(2)[..., ::6]  # (B, 16, 8)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    modality, generator, place = Framed(), ToyGenerator(), tmp_path_factory.mktemp("framed")
+def measured(place: Path, plan: Plan, attacks: Sequence[Attack]) -> Path:
+    modality, generator = Framed(), ToyGenerator()
     codec = ToyScheme().fit(modality, generator, seeded(0))
-    attacks = [ToyNoise(0.1), ToyWeightNoise(0.1)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GENPRINT_CACHE", str(place / "cache"))
         run(
@@ -45,10 +45,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             generator=generator,
             codecs={"toy": codec},
             attacks=attacks,
-            plan=dataclasses.replace(PLAN, full_grid=True),
+            plan=plan,
             folder=place / "out",
         )
     return place / "out"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    full = dataclasses.replace(PLAN, full_grid=True)
+    return measured(tmp_path_factory.mktemp("framed"), full, [ToyNoise(0.1), ToyWeightNoise(0.1)])
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -69,6 +75,11 @@ def test_one_item_of_each_user_is_judged_in_a_full_run(folder: Path) -> None:
     (line,) = table(folder / "leaderboard.csv")
     assert (line["opinion_metric"], int(line["opinion_items"])) == ("mos", PLAN.users)
     assert 1 < float(line["opinion_lo"]) <= float(line["opinion"]) <= float(line["opinion_hi"]) < 5
+
+
+def test_nothing_is_judged_in_a_quick_run(tmp_path: Path) -> None:
+    (line,) = table(measured(tmp_path, PLAN, []) / "leaderboard.csv")
+    assert not [name for name in line if name.startswith("opinion")]
 
 
 def test_the_modalitys_bound_is_the_plans(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +18,7 @@ from bench.protocol import Clips, Generator, UserError
 from bench.rng import child, stream
 from modalities.audio import LENGTH, Audio, data, stable_audio
 from modalities.audio.notes import every_note
-from modalities.audio.stable_audio import StableAudioGenerator, load
+from modalities.audio.stable_audio import EMBEDDED, StableAudioGenerator, load
 from modalities.pipelines import noted
 from tests.clips import notes
 from tests.tiny_audio import FRAMES, HOP, LATENT, save_tiny
@@ -54,6 +55,12 @@ def sampled(generator: StableAudioGenerator) -> Tensor:
 
 def channels(generator: StableAudioGenerator) -> int:
     return int(generator.pipeline.vae.config.audio_channels)
+
+
+def test_the_embedded_pipeline_samples_in_few_steps_without_guidance(folders: dict[str, Path], tmp_path: Path) -> None:
+    own = shutil.copytree(folders["mono"], tmp_path / EMBEDDED.name)
+    settings = [(each.steps, each.guidance) for each in (load(str(own), CPU), load(str(folders["mono"]), CPU))]
+    assert settings == [(16, 1.0), (25, 7.0)]
 
 
 # Sampling

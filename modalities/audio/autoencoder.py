@@ -26,6 +26,8 @@ DECODER = {
 }
 """Two rounds. The second in single precision: half precision leaves noise of its own in quiet places."""
 ENCODER = Schedule(steps=800, batch=8, rate=4e-4, warmup=50, ema=0.99, weight_decay=1e-3)
+SILENT = 1e-4
+"""Energy of latents, of deviation 1 over all clips, that stand for silence."""
 WINDOW = 64
 """Latent frames that the decoder restores at a time in training: half a clip."""
 NOISE = 0.05
@@ -99,7 +101,7 @@ def train_encoder(seed: int, device: torch.device, code: Code) -> nn.Module:
     """Train the encoder to the code; returns it averaged (EMA), in eval mode.
 
     Its mean learns by the error relative to the code, its spread by Gaussian likelihood around that mean. Likelihood
-    alone diverges: a spread that is small too early makes every error enormous.
+    alone can diverge: a spread that is small too early makes every error enormous.
     """
     with fenced(seed):
         encoder: nn.Module = build().encoder.to(device)
@@ -112,7 +114,7 @@ def train_encoder(seed: int, device: torch.device, code: Code) -> nn.Module:
         with torch.autocast(device.type, torch.bfloat16):
             mean, scale = encoder(x).float().chunk(2, 1)
         exact, spread = code(x), F.softplus(scale) + 1e-4
-        error = ((mean - exact).square().mean((1, 2)) / (exact.square().mean((1, 2)) + 1e-4) + 0.003).log().mean()
+        error = (relative_error(mean, exact, SILENT) + 0.003).log().mean()
         likelihood = F.gaussian_nll_loss(mean.detach(), exact, spread.square().clamp_min(1e-4))
         return {"loss": error + 0.1 * likelihood, "error": error, "likelihood": likelihood}
 
@@ -120,9 +122,7 @@ def train_encoder(seed: int, device: torch.device, code: Code) -> nn.Module:
         x = data.shipped("reference")[0][::32].float().to(device) / 32768
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
             mean = averaged(x).float().chunk(2, 1)[0]
-        exact = code(x)
-        errors = (mean - exact).square().mean((1, 2)) / (exact.square().mean((1, 2)) + 1e-4)
-        return {"held_out_error_db": float(10 * errors.log10().mean())}
+        return {"held_out_error_db": float(10 * relative_error(mean, code(x), SILENT).log10().mean())}
 
     Loop("audio_encoder", ENCODER, encoder, loss, validate, every=100).run()
     return encoder.eval().requires_grad_(False)

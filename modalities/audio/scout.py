@@ -205,9 +205,12 @@ def _components(clips: Tensor) -> Tensor:
     return oriented
 
 
-def relative_error(restored: Tensor, x: Tensor) -> Tensor:
-    """Energy of the error over that of the clip, (B,); the floor is that of noise at -80 dB."""
-    return (restored - x).square().mean((1, 2)) / (x.square().mean((1, 2)) + 1e-8)
+def relative_error(restored: Tensor, x: Tensor, floor: float = 1e-8) -> Tensor:
+    """Energy of the error over that of the original (B, C, T), (B,); ``floor`` is the energy below which none counts.
+
+    Of a waveform, it is that of noise at -80 dB.
+    """
+    return (restored - x).square().mean((1, 2)) / (x.square().mean((1, 2)) + floor)
 
 
 def crops(count: int, rng: torch.Generator) -> Tensor:
