@@ -16,6 +16,7 @@ from rich.console import Console
 
 from bench import printed
 from bench.engine import pick_device, set_up
+from bench.planning import adjusted
 from bench.presets import PRESETS, Plan
 from bench.progress import shown
 from bench.protocol import UserError
@@ -101,12 +102,13 @@ def fit(
     device: Device = "auto",
     out: Annotated[Path | None, typer.Option(help="Codec file to write; default where `run` looks for it.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
+    steps: Annotated[int, typer.Option(help="Of the training, instead of the scheme's; 0 leaves them.")] = 0,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Train a scheme's codec for one generator and save it."""
     began, medium = time.perf_counter(), find_modality(modality)
-    description = find_scheme(scheme)
+    description = adjusted(find_scheme(scheme), steps)
     source = load_generator(medium, generator, device)
     medium = matched(medium, source)
     path = out or default_codec_path(scheme, medium, source)

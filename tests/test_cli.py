@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ from typer.testing import CliRunner, Result
 
 from bench.__main__ import app
 from bench.engine import report
+from bench.planning import adjusted
 from bench.presets import PRESETS
 from bench.progress import shown
 from bench.protocol import UserError
 from bench.registry import is_outside, lookup, outside
+from schemes.weight_modulation import WeightModulation
 from tests.toy import ToyGenerator
 
 TOY = ("--modality", "tests.toy:Toy", "--scheme", "tests.toy:ToyScheme", "--preset", "smoke")
@@ -30,11 +33,11 @@ def own_cache(cache: Path) -> None:
     """Every command here has a cache of its own."""
 
 
-def invoke(*words: str | Path) -> Result:
+def invoke(*words: str | Path | int) -> Result:
     return CliRunner().invoke(app, [str(word) for word in words])
 
 
-def refused(*words: str | Path) -> str:
+def refused(*words: str | Path | int) -> str:
     """The line of a refusal: one line on stderr, nothing on stdout, exit status 2."""
     result = invoke(*words)
     assert result.exit_code == 2, result.output
@@ -193,6 +196,18 @@ def test_fit_writes_a_codec_and_refuses_before_it_trains(tmp_path: Path) -> None
     (tmp_path / "file").write_text("")
     assert refused(*words[:5], "--out", tmp_path / "file" / "x").startswith(
         f"codec {tmp_path / 'file' / 'x'}: expected"
+    )
+
+
+def test_a_fit_is_made_shorter_where_the_scheme_is_trained_in_steps() -> None:
+    scheme = WeightModulation()
+    assert adjusted(scheme, 0) is scheme
+    assert adjusted(scheme, 7) == replace(scheme, recipe=replace(scheme.recipe, steps=7))
+    assert refused("fit", "--modality", "tests.toy:Toy", "--scheme", "wouaf", "--steps", -1) == (
+        "steps: expected at least 1, found -1"
+    )
+    assert refused("fit", "--modality", "tests.toy:Toy", "--scheme", "tests.toy:ToyScheme", "--steps", 7) == (
+        "steps: expected a scheme whose training has it, found ToyScheme"
     )
 
 
