@@ -36,10 +36,10 @@ def _bytes(tensor: Tensor) -> bytes:
 
 
 def generator_digest(generator: Generator) -> str:
-    """Hash of a generator's name, its decoder, and every other module that it holds as an attribute."""
+    """Hash of a generator's name and settings, its decoder, and every other module that it holds as an attribute."""
     held = {name: value for name, value in vars(generator).items() if isinstance(value, nn.Module)}
     modules = {name: module_digest(module) for name, module in (held | {"decoder": generator.decoder}).items()}
-    return digest_of({"name": generator.name, "modules": modules})
+    return digest_of({"name": generator.name, "settings": plain_repr(generator), "modules": modules})
 
 
 def codec_digest(codec: Codec) -> str:

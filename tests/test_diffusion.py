@@ -86,9 +86,10 @@ def test_sequences_of_packed_latents_are_refused(generator: DiffusionGenerator) 
         flux.latents(["a cat"], stream(0, "latents"))
 
 
-def test_other_weights_anywhere_are_another_generator(generator: DiffusionGenerator, tiny: Path) -> None:
-    changed = load(str(tiny), CPU)
+def test_other_weights_or_settings_are_another_generator(generator: DiffusionGenerator, tiny: Path) -> None:
+    changed = dataclasses.replace(load(str(tiny), CPU), steps=2)
     assert generator_digest(changed) == generator_digest(generator)
+    assert generator_digest(dataclasses.replace(changed, steps=7)) != generator_digest(generator)
     with torch.no_grad():
         changed.networks["text_encoder"].get_parameter("final_layer_norm.bias").add_(1)
     assert generator_digest(changed) != generator_digest(generator)

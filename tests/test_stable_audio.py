@@ -120,9 +120,10 @@ def test_sampling_leaves_the_global_generators_alone(generator: StableAudioGener
     assert np.array_equal(np.random.get_state()[1], numpy_state[1])  # type: ignore[index]
 
 
-def test_other_weights_anywhere_are_another_generator(folders: dict[str, Path], mono: StableAudioGenerator) -> None:
-    changed = load(str(folders["mono"]), CPU)
+def test_other_weights_or_settings_are_another_generator(folders: dict[str, Path], mono: StableAudioGenerator) -> None:
+    changed = dataclasses.replace(load(str(folders["mono"]), CPU), steps=2)
     assert generator_digest(changed) == generator_digest(mono)
+    assert generator_digest(dataclasses.replace(changed, steps=7)) != generator_digest(mono)
     with torch.no_grad():
         changed.networks["text_encoder"].get_parameter("encoder.final_layer_norm.weight").add_(1)
     assert generator_digest(changed) != generator_digest(mono)
