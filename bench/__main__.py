@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from bench import commands
+from bench import commands, tracing_commands
 from bench.protocol import UserError
 
 
@@ -37,6 +37,8 @@ app = typer.Typer(
 )
 app.command("run")(commands.run)
 app.command("fit")(commands.fit)
+app.command("generate")(tracing_commands.generate)
+app.command("trace")(tracing_commands.trace)
 app.command("list")(commands.list_)
 app.command("leaderboard")(commands.leaderboard)
 app.command("figures")(commands.figures)

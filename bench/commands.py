@@ -74,7 +74,7 @@ def run(
     from bench.run import run as run_benchmark
     from bench.samples import write_sheets
 
-    plan = _plan(preset, seed=seed, users=users, items=items, device=device)
+    plan = plan_of(preset, seed=seed, users=users, items=items, device=device)
     console = Console(stderr=True)
     with shown(console, quiet=quiet):
         medium = with_features(find_modality(modality), features)
@@ -88,7 +88,7 @@ def run(
         )
         drawn = write_sheets(medium, source, codecs, attacks, plan, folder) + _draw(folder)
     if as_json:
-        _print_json(printed.summary(results.info, folder, drawn))
+        print_json(printed.summary(results.info, folder, drawn))
     elif not quiet:
         printed.board(printed.console(), results.info, folder)
         printed.stages(printed.console(), results.info)
@@ -118,7 +118,7 @@ def fit(
         codec.save(path)
     facts = {"codec": str(path), "bits": codec.bits, "seconds": round(time.perf_counter() - began, 1)}
     if as_json:
-        _print_json(facts)
+        print_json(facts)
     elif not quiet:
         printed.console().print(f"wrote {path} ({codec.bits} bits, {facts['seconds']} s)", markup=False, soft_wrap=True)
 
@@ -132,7 +132,7 @@ def list_(
         raise unknown("list", kind, KINDS)
     entries = {"modalities": _modalities, "schemes": _schemes, "attacks": _attack_entries, "presets": _presets}[kind]()
     if as_json:
-        _print_json(entries)
+        print_json(entries)
     else:
         printed.listing(printed.console(), kind, entries)
 
@@ -144,7 +144,7 @@ def leaderboard(folder: Folder, as_json: Json = False) -> None:
     results = Results.load(folder)
     written = write_tables(results)
     if as_json:
-        _print_json(printed.summary(results.info, folder, []))
+        print_json(printed.summary(results.info, folder, []))
     else:
         printed.board(printed.console(), results.info, folder)
         printed.paths(printed.console(), written)
@@ -155,7 +155,7 @@ def figures(folder: Folder, as_json: Json = False) -> None:
     read_info(folder)
     drawn = _draw(folder)
     if as_json:
-        _print_json([str(path) for path in drawn])
+        print_json([str(path) for path in drawn])
     else:
         printed.paths(printed.console(), drawn)
 
@@ -164,13 +164,14 @@ def show(folder: Folder, as_json: Json = False) -> None:
     """Print the leaderboard of a results folder, and how it was made."""
     info = read_info(folder)
     if as_json:
-        _print_json(printed.summary(info, folder, []) | {"run": info})
+        print_json(printed.summary(info, folder, []) | {"run": info})
     else:
         printed.board(printed.console(), info, folder)
         printed.facts(printed.console(), info)
 
 
-def _plan(preset: str, *, seed: int, users: int | None, items: int | None, device: str) -> Plan:
+def plan_of(preset: str, *, seed: int, users: int | None, items: int | None, device: str) -> Plan:
+    """The preset with its numbers exchanged; also readies the device."""
     base = lookup("preset", preset, PRESETS)
     many = base.users if users is None else users
     plan = replace(
@@ -233,5 +234,6 @@ def _presets() -> list[dict[str, Any]]:
     return [asdict(plan) for plan in PRESETS.values()]
 
 
-def _print_json(value: Any) -> None:
+def print_json(value: Any) -> None:
+    """Write one JSON value and a line's end on standard output."""
     sys.stdout.write(json.dumps(for_json(value), allow_nan=False) + "\n")

@@ -76,6 +76,11 @@ def _with_interval(line: Row, name: str) -> str:
     return f"{short(line[name])}\n{low:.3g}…{high:.3g}"
 
 
+def traces(to: Console, rows: Sequence[Sequence[str]]) -> None:
+    """Print who is named by each file."""
+    to.print(_table("", ["file", "made by", "bits that match", "nearest user", "by chance"], rows))
+
+
 def stages(to: Console, info: Mapping[str, Any]) -> None:
     """Print where the time went."""
     told = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in info["seconds"].items())
