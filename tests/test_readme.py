@@ -55,6 +55,7 @@ def targets(modality: str) -> dict[str, str]:
 
 FIDELITY = {
     "image": {"PSNR to the original decoder's output": "psnr", "LPIPS (AlexNet) to it": "lpips_alex"},
+    "audio": {"SI-SDR to the original decoder's output": "si_sdr", "ViSQOL beside it": "opinion"},
 }
 
 

@@ -57,12 +57,10 @@ def channels(generator: StableAudioGenerator) -> int:
     return int(generator.pipeline.vae.config.audio_channels)
 
 
-def test_the_embedded_pipeline_samples_in_few_steps_with_little_guidance(
-    folders: dict[str, Path], tmp_path: Path
-) -> None:
+def test_the_embedded_pipeline_samples_in_few_steps_without_guidance(folders: dict[str, Path], tmp_path: Path) -> None:
     own = shutil.copytree(folders["mono"], tmp_path / EMBEDDED.name)
     settings = [(each.steps, each.guidance) for each in (load(str(own), CPU), load(str(folders["mono"]), CPU))]
-    assert settings == [(16, 2.0), (25, 7.0)]
+    assert settings == [(16, 1.0), (25, 7.0)]
 
 
 # Sampling
