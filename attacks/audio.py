@@ -15,7 +15,8 @@ from attacks.audio_noise import PinkNoise, WhiteNoise
 from attacks.audio_resynthesis import AudioRegeneration, GriffinLim
 from attacks.audio_room import Echo, Reverb
 from attacks.audio_time import Crop, PitchShift, Speed, TimeShift, TimeStretch
-from bench.protocol import AttackFamily, Clips, ContentAttack
+from attacks.tools import Tools
+from bench.protocol import AttackFamily, ContentAttack
 
 __all__ = [
     "AAC",
@@ -43,7 +44,7 @@ __all__ = [
     "TimeStretch",
     "Vorbis",
     "WhiteNoise",
-    "regeneration_family",
+    "tool_families",
 ]
 
 AUDIOMARKBENCH = "AudioMarkBench, arXiv:2406.06979"
@@ -87,12 +88,12 @@ FAMILIES = (
 )
 
 
-def regeneration_family(reconstruct: Callable[[Clips], Clips]) -> AttackFamily:
-    """Regeneration through an autoencoder that the caller brings.
-
-    Args:
-        reconstruct: see :class:`AudioRegeneration`.
-    """
-    return _family(
-        "audio-regeneration", lambda s: AudioRegeneration(int(s), reconstruct), (1, 2, 4), 0, "passes", WAVES
+def tool_families(tools: Tools) -> tuple[AttackFamily, ...]:
+    """The attacks that need a tool, as far as it is there."""
+    reconstruct = tools.reconstruct
+    if reconstruct is None:
+        return ()
+    passes = (1, 2, 4)
+    return (
+        _family("audio-regeneration", lambda s: AudioRegeneration(int(s), reconstruct), passes, 0, "passes", WAVES),
     )
