@@ -1,11 +1,29 @@
 """All content attacks on images, with their strength grids, mildest first.
 
 The grids follow the suites named as source where their images are comparable; in pixels (blur, median) they are
-scaled down to small images. Content is uint8 (B, 3, H, W) of any size, in and out.
+scaled down to small images. Content is uint8 (B, 3, H, W) of any size, in and out. The first ones are the everyday
+attacks, and run in every suite; each file beside this one holds the families of one kind.
 """
 
 from __future__ import annotations
 
+from attacks import (
+    image_adversarial,
+    image_camera,
+    image_chain,
+    image_denoise,
+    image_forgery,
+    image_formats,
+    image_neural_codec,
+    image_noise,
+    image_overlay,
+    image_regeneration,
+    image_replaced,
+    image_sharpness,
+    image_square,
+    image_tone,
+    image_warp,
+)
 from attacks.grids import Card, Grid, image_family
 from attacks.image_codec import JPEG, Regeneration, WebP
 from attacks.image_colour import Brightness, Contrast, Gamma, Hue
@@ -43,7 +61,7 @@ OMNISEAL = "Omni Seal Bench"
 WATERMARKLAB = "WatermarkLab"
 
 
-FAMILIES = (
+BASIC = (
     image_family(
         "jpeg",
         lambda s: JPEG(int(s)),
@@ -137,11 +155,34 @@ FAMILIES = (
 )
 
 
+FAMILIES = (
+    *BASIC,
+    *image_formats.FAMILIES,
+    *image_noise.FAMILIES,
+    *image_sharpness.FAMILIES,
+    *image_tone.FAMILIES,
+    *image_warp.FAMILIES,
+    *image_overlay.FAMILIES,
+    *image_chain.FAMILIES,
+    *image_camera.FAMILIES,
+    *image_denoise.FAMILIES,
+    *image_neural_codec.FAMILIES,
+    *image_adversarial.FAMILIES,
+    *image_square.FAMILIES,
+    *image_forgery.FAMILIES,
+)
+
+
 def tool_families(tools: Tools) -> tuple[AttackFamily, ...]:
     """The attacks that need a tool, as far as it is there."""
+    more = (
+        *image_replaced.tool_families(tools),
+        *image_regeneration.tool_families(tools),
+        *image_adversarial.tool_families(tools),
+    )
     reconstruct = tools.reconstruct
     if reconstruct is None:
-        return ()
+        return more
     return (
         image_family(
             "regeneration",
@@ -153,4 +194,5 @@ def tool_families(tools: Tools) -> tuple[AttackFamily, ...]:
                 "an autoencoder, such as the public one of the generator (reconstruct)",
             ),
         ),
+        *more,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from torch import Generator, Tensor
 
@@ -13,8 +13,7 @@ from torch import Generator, Tensor
 class Tools:
     """Networks that an adversary holds; each is optional, and without it the attacks that need it cannot be made.
 
-    What belongs to one scheme (its reader as a service, its users' content) is no tool; see
-    :class:`bench.protocol.Access`.
+    What belongs to one scheme (its reader as a service, its users' content) is no tool; see :class:`Access`.
 
     Attributes:
         reconstruct: an autoencoder's pass: images (B, 3, H, W) float32 in [0, 1], or clips, to the same.
@@ -28,6 +27,26 @@ class Tools:
     regenerate: Callable[[Any, float, Generator], Any] | None = None
     encode: Callable[[Any], Tensor] | None = None
     embed: Callable[[Any], Tensor] | None = None
+
+
+class Access(Protocol):
+    """What an adversary can get of the scheme under attack, from outside.
+
+    An attack that has a method ``armed(access, rng)`` is asked by a run, once for every scheme, for a copy of itself
+    that holds what it needs of it.
+    """
+
+    def query(self, content: Any) -> Tensor:
+        """The operator's answer to uploaded content: how surely it is attributed to anybody, (B,), higher is surer."""
+
+    def owned(self, n: int) -> Any:
+        """At most ``n`` items that the attacker's own fingerprinted copy made."""
+
+    def clean(self, n: int) -> Any:
+        """The same items from the public generator: the attacker runs both on the same latents."""
+
+    def published(self, n: int) -> Any:
+        """At most ``n`` other items, made by the copy of a third user."""
 
 
 def _unusable(*_: Any) -> NoReturn:

@@ -13,6 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from bench.access import Access, armed
 from bench.calibration import threshold
 from bench.codebook import coalition_members, code_book
 from bench.digest import plain_repr
@@ -150,6 +151,7 @@ class Subject:
 
     def _content(self, attack: ContentAttack) -> Cell:
         label, seconds = self._label(attack), 0.0
+        attack = armed(attack, Access(self.codec, self.book.codes, self.ground), self.ground)
         attacked: list[Content] = []
         for user, chunk in enumerate(self.fingerprinted):
             began = time.perf_counter()

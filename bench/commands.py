@@ -7,6 +7,7 @@ import io
 import json
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,7 +20,7 @@ from bench.engine import pick_device, set_up
 from bench.planning import adjusted
 from bench.presets import PRESETS, Plan
 from bench.progress import shown
-from bench.protocol import UserError
+from bench.protocol import Attack, Generator, Modality, UserError
 from bench.registry import lookup, unknown
 from bench.report import for_json
 from bench.results import Results, read_info
@@ -31,13 +32,15 @@ from bench.selection import (
     find_codecs,
     find_modality,
     find_scheme,
+    find_suite,
     load_generator,
     matched,
+    suite_entries,
     title,
     with_features,
 )
 
-KINDS = ("modalities", "schemes", "attacks", "presets")
+KINDS = ("modalities", "schemes", "attacks", "suites", "presets")
 
 ModalityName = Annotated[str, typer.Option(help="A name that `list modalities` prints, or package.module:Class.")]
 Spec = Annotated[
@@ -59,7 +62,10 @@ def run(
     attack: Annotated[
         list[str] | None, typer.Option(help="Name or package.module:Class; repeatable; default the preset's.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Results folder; default leaderboards/<modality>/<preset>.")] = None,
+    suite: Annotated[str | None, typer.Option(help="A name that `list suites` prints; instead of --attack.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Results folder; default leaderboards/<modality>/<preset>[-<suite>].")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the run.")] = 0,
     users: Annotated[int | None, typer.Option(help="Instead of the preset's number of users.")] = None,
     items: Annotated[int | None, typer.Option(help="Instead of the preset's items per user.")] = None,
@@ -74,6 +80,8 @@ def run(
     from bench.run import run as run_benchmark
     from bench.samples import write_sheets
 
+    if suite and attack:
+        raise UserError(f"suite {suite!r}: expected no --attack beside it, found {', '.join(attack)}")
     plan = plan_of(preset, seed=seed, users=users, items=items, device=device)
     console = Console(stderr=True)
     with shown(console, quiet=quiet):
@@ -81,8 +89,8 @@ def run(
         source = load_generator(medium, generator, device)
         medium = matched(medium, source)
         codecs = find_codecs(medium, source, scheme or [], plan)
-        attacks = find_attacks(medium, source, attack or [], plan)
-        folder = out or Path("leaderboards") / medium.name / plan.name
+        attacks = _attacks(medium, source, plan, suite, attack or [])
+        folder = out or Path("leaderboards") / medium.name / "-".join(filter(None, (plan.name, suite)))
         results = run_benchmark(
             modality=medium, generator=source, codecs=codecs, attacks=attacks, plan=plan, folder=folder
         )
@@ -93,6 +101,14 @@ def run(
         printed.board(printed.console(), results.info, folder)
         printed.stages(printed.console(), results.info)
         printed.paths(printed.console(), [*printed.tables(folder), *drawn])
+
+
+def _attacks(
+    modality: Modality, generator: Generator, plan: Plan, suite: str | None, names: Sequence[str]
+) -> list[Attack]:
+    if suite is not None:
+        return find_suite(modality, generator, suite, plan)
+    return find_attacks(modality, generator, names, plan)
 
 
 def fit(
@@ -130,7 +146,8 @@ def list_(
     """List what there is to choose from."""
     if kind not in KINDS:
         raise unknown("list", kind, KINDS)
-    entries = {"modalities": _modalities, "schemes": _schemes, "attacks": _attack_entries, "presets": _presets}[kind]()
+    makers = (_modalities, _schemes, _attack_entries, suite_entries, _presets)
+    entries = dict(zip(KINDS, makers, strict=True))[kind]()
     if as_json:
         print_json(entries)
     else:
@@ -222,7 +239,7 @@ def _attack_entries() -> list[dict[str, Any]]:
     from attacks import LISTED, families
 
     listed = families(LISTED)
-    fields = ("name", "modality", "target", "strengths", "unit", "source")
+    fields = ("name", "modality", "target", "strengths", "unit", "source", "card", "needs")
     return [
         {field: getattr(family, field) for field in fields} | {"available": available(family)}
         for family in listed.values()

@@ -15,7 +15,10 @@ from bench.protocol import UserError
 from bench.report import SHOWN, Row, heading, short
 
 FILES = ("leaderboard.csv", "attacks.csv", "capacity.csv", "rows.parquet", "run.json", "report.md")
-BRIEF = {"presets": ["name", "users", "items", "model_users", "coalitions", "full_grid", "only"]}
+BRIEF = {
+    "attacks": ["name", "modality", "target", "strengths", "unit", "source", "available"],
+    "presets": ["name", "users", "items", "model_users", "coalitions", "full_grid", "only"],
+}
 WIDTH = 160
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from bench.engine import move, pick_device
-from bench.presets import Plan, attacks_of, grid
+from bench.presets import Plan, attacks_of, grid, within
 from bench.protocol import Attack, AttackFamily, Codec, ContentAttack, Generator, Modality, Scheme, UserError
 from bench.registry import is_outside, lookup, outside, unknown
 from bench.rng import stream
+
+logger = logging.getLogger("genprint")
 
 FEATURES = ("default", "inception", "vggish")
 
@@ -134,6 +138,46 @@ def find_attacks(modality: Modality, generator: Generator, names: Sequence[str],
     return attacks_of(plan, {name: family for name, family in families.items() if available(family)})
 
 
+def find_suite(modality: Modality, generator: Generator, name: str, plan: Plan) -> list[Attack]:
+    """The attacks of a suite; what cannot run here is left out, with a line in the log that says what it lacks.
+
+    Raises:
+        UserError: when there is no such suite, or it is one for another modality.
+    """
+    from attacks import LISTED, families_for
+    from attacks.suites import OURS, PEERS, strengths_in
+
+    lookup("suite", name, {**OURS, **PEERS})
+    listed, found = families_for(modality.name, LISTED), _families(modality, generator)
+    wanted = strengths_in(name, modality.name, listed)
+    if not wanted:
+        raise UserError(f"suite {name!r}: expected the modality {PEERS[name].modality!r}, found {modality.name!r}")
+    attacks: list[Attack] = []
+    for key, strengths in wanted.items():
+        if lack := _lack(listed[key], found, generator):
+            logger.warning("suite %s: left out %s: %s", name, key, lack)
+        else:
+            attacks += [found[key].make(strength) for strength in strengths]
+    return within(plan, attacks)
+
+
+def suite_entries() -> list[dict[str, Any]]:
+    """Every suite for `list suites`."""
+    from attacks import LISTED, families_for
+    from attacks.suites import OURS, PEERS, strengths_in
+    from modalities import MODALITIES
+
+    pairs = [(name, modality, about) for name, about in OURS.items() for modality in MODALITIES]
+    pairs += [(name, suite.modality, suite.about) for name, suite in PEERS.items()]
+    held = {modality: families_for(modality, LISTED) for _, modality, _ in pairs}
+    entries = []
+    for name, modality, about in pairs:
+        taken = strengths_in(name, modality, held[modality])
+        sizes = {"attacks": len(taken), "cells": sum(map(len, taken.values()))}
+        entries.append({"name": name, "modality": modality, **sizes, "about": about})
+    return entries
+
+
 def _families(modality: Modality, generator: Generator) -> Mapping[str, AttackFamily]:
     """The attacks that this modality and this generator's networks allow."""
     from attacks import Tools, families_for
@@ -156,11 +200,16 @@ def _usable(name: str, modality: Modality, generator: Generator, families: Mappi
     from attacks import LISTED, families_for
 
     family = lookup("attack", name, families_for(modality.name, LISTED))
-    if name not in families:
-        raise UserError(f"attack {name!r}: expected {family.needs}, found no such thing with {generator.name!r}")
-    if lack := missing(family):
+    if lack := _lack(family, families, generator):
         raise UserError(f"attack {name!r}: {lack}")
     return families[name]
+
+
+def _lack(family: AttackFamily, families: Mapping[str, AttackFamily], generator: Generator) -> str | None:
+    """What an attack lacks with this generator on this machine."""
+    if family.name not in families:
+        return f"expected {family.needs}, found no such thing with {generator.name!r}"
+    return missing(family)
 
 
 def missing(family: AttackFamily) -> str | None:

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
-import itertools
 import math
 from collections.abc import Callable
 
@@ -10,12 +8,10 @@ import pytest
 import scipy.fft
 import scipy.ndimage
 import torch
-from torch import Generator, Tensor
 from torch.nn import functional as F
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as tvf
 
-from attacks import ATTACKS, Tools, families, families_for
 from attacks.image import (
     JPEG,
     Brightness,
@@ -34,94 +30,9 @@ from attacks.image import (
     Translation,
     WebP,
 )
-from bench.naming import attack_name, attack_strength
-from bench.protocol import AttackFamily, ContentAttack, UserError
+from bench.protocol import UserError
 from bench.rng import stream
-
-
-def blobs(n: int, height: int, width: int, rng: Generator) -> Tensor:
-    """Smooth coloured structure with a little grain, as pictures have it."""
-    coarse = F.interpolate(torch.rand(n, 3, 7, 7, generator=rng), (height, width), mode="bicubic")
-    fine = 0.05 * torch.randn(n, 3, height, width, generator=rng)
-    return ((coarse + fine).clamp(0, 1) * 255).round().to(torch.uint8)
-
-
-def noise(n: int, height: int, width: int, rng: Generator) -> Tensor:
-    return torch.randint(256, (n, 3, height, width), generator=rng, dtype=torch.uint8)
-
-
-def smooth(x: Tensor) -> Tensor:
-    """Stands in for an autoencoder: loses detail at each pass."""
-    return F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1)
-
-
-def psnr(a: Tensor, b: Tensor) -> float:
-    error = (a.double() - b.double()).square().flatten(1).mean(1).clamp_min(1e-3)
-    return float((10 * (255**2 / error).log10()).mean())
-
-
-PICTURES = blobs(4, 64, 64, stream(0, "blobs"))
-BATCHES = {
-    "square": torch.cat([PICTURES[:2], noise(2, 64, 64, stream(0, "noise"))]),
-    "wide": blobs(3, 48, 80, stream(0, "wide")),
-    "tiny": noise(1, 5, 7, stream(0, "tiny")),
-}
-FAMILIES = [
-    family for family in families_for("image", Tools(reconstruct=smooth)).values() if family.target == "content"
-]
-CELLS = [pytest.param(f.make(s), id=f"{f.name}-{s:g}") for f in FAMILIES for s in f.strengths]
-GREY = torch.full((4, 3, 64, 64), 128, dtype=torch.uint8)
-
-
-@pytest.mark.parametrize("attack", CELLS)
-def test_attack_contract(attack: ContentAttack) -> None:
-    assert isinstance(attack, ContentAttack) and attack.target == "content"
-    assert dataclasses.is_dataclass(attack) and hash(attack) == hash(dataclasses.replace(attack))
-    for name, content in BATCHES.items():
-        before = content.clone()
-        once, again = attack(content, stream(0)), attack(content, stream(0))
-        assert once.shape == content.shape and once.dtype == torch.uint8 and once.is_contiguous()
-        assert torch.equal(once, again), "same stream, same damage"
-        assert torch.equal(content, before), "the input was modified in place"
-        assert name == "tiny" or not torch.equal(once, content), "the attack did nothing"
-
-
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
-def test_a_stronger_attack_does_more_damage(family: AttackFamily) -> None:
-    values = [psnr(family.make(strength)(PICTURES, stream(0)), PICTURES) for strength in family.strengths]
-    assert all(after < before + 0.5 for before, after in itertools.pairwise(values)), values
-    assert len(values) == 1 or values[-1] < values[0] - 1, values
-
-
-@pytest.mark.parametrize(
-    "family", families_for("image", Tools(reconstruct=smooth)).values(), ids=lambda family: family.name
-)
-def test_a_family_lists_what_it_makes(family: AttackFamily) -> None:
-    assert 0 <= family.quick < len(family.strengths)
-    assert len(set(family.strengths)) == len(family.strengths)
-    for strength in family.strengths:
-        attack = family.make(strength)
-        assert attack.target == family.target
-        assert repr(attack) == repr(family.make(float(strength))), "one attack, two names"
-        assert attack_strength(attack) == strength or family.name == "horizontal-flip"
-    kebab = "".join(f"-{c.lower()}" if c.isupper() else c for c in attack_name(attack)).lstrip("-")
-    assert family.name in (kebab, attack_name(attack).lower())
-
-
-def test_the_phone_book() -> None:
-    assert "regeneration" not in ATTACKS and "regeneration" in families(Tools(reconstruct=smooth))
-    assert all(name == family.name for name, family in ATTACKS.items())
-    assert {family.target for family in ATTACKS.values()} == {"content", "model", "coalition"}
-    assert {family.modality for family in families_for("image").values()} == {"image", "any"}
-    assert "audio-regeneration" not in families_for("image", Tools(reconstruct=smooth))
-
-
-def test_names_and_strengths() -> None:
-    assert attack_name(JPEG(50)) == "JPEG" and attack_strength(JPEG(50)) == 50
-    assert math.isnan(attack_strength(HorizontalFlip()))
-    assert repr(Regeneration(2, smooth)) == "Regeneration(passes=2)"
-    assert Regeneration(2, smooth) == Regeneration(2, lambda x: x) != Regeneration(1, smooth)
-
+from tests.pictures import BATCHES, GREY, PICTURES, blobs, noise, psnr, smooth
 
 BAD = [
     lambda: JPEG(0),

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from bench.digest import generator_digest
 from bench.protocol import Generator, UserError
-from bench.rng import stream
+from bench.rng import child, stream
 from modalities.image import data
 from modalities.image.diffusion import DiffusionGenerator, load
+from modalities.image.repaint import repaint
 from tests.tiny_pipeline import save_tiny, tiny_vae
 
 CPU = torch.device("cpu")
@@ -224,6 +225,45 @@ def test_pictures_are_fitted_to_the_size_that_is_generated(generator: DiffusionG
         assert generator.reconstruct(x).shape == shape
     transformer = SimpleNamespace(vae=tiny_vae(), transformer=SimpleNamespace(config={"sample_size": 20}))
     assert DiffusionGenerator("sd3", transformer)._sized(torch.zeros(1, 3, 64, 64)).shape == (1, 3, 40, 40)
+
+
+def test_repainting_draws_from_its_stream_and_strays_with_its_share(generator: DiffusionGenerator) -> None:
+    x = torch.rand(2, 3, 64, 64, generator=stream(0, "images"))
+    once, again = (generator.regenerate(x, 0.1, stream(0, "noise")) for _ in range(2))
+    assert once.shape == x.shape and torch.equal(once, again) and 0 <= once.min() <= once.max() <= 1
+    assert not torch.equal(once, generator.regenerate(x, 0.1, stream(1, "noise")))
+    z, rng = generator.encode(x), stream(0, "noise")
+    far = [(repaint(generator.pipeline, z, share, child(rng, share)) - z).abs().mean() for share in (0.02, 0.3, 0.9)]
+    assert far[0] < far[1] < far[2]
+    other = SimpleNamespace(unet=None)
+    with pytest.raises(UserError, match=r"^regeneration: expected a pipeline with one U-Net .*, found Simple"):
+        repaint(other, z, 0.1, rng)
+
+
+def test_a_perfect_denoiser_gives_the_picture_back(generator: DiffusionGenerator) -> None:
+    """A network that knows the latents: whatever noise is added is taken away, at every share."""
+    z = 0.5 * torch.randn(2, 4, 32, 32, generator=stream(0, "latents"))
+    scheduler = generator.pipeline.scheduler
+
+    class Knowing:
+        device, dtype = CPU, torch.float32
+
+        def __call__(self, noisy: Tensor, step: Tensor, encoder_hidden_states: Tensor) -> Any:
+            kept = scheduler.alphas_cumprod[int(step)]
+            return SimpleNamespace(sample=(noisy - kept.sqrt() * z) / (1 - kept).sqrt())
+
+    known = SimpleNamespace(unet=Knowing(), scheduler=scheduler, encode_prompt=lambda *_: (None, None))
+    for share in (0.02, 0.06, 0.5):
+        assert (repaint(known, z, share, stream(0)) - z).abs().max() < 0.02
+
+
+def test_the_public_encoder_has_a_gradient(generator: DiffusionGenerator) -> None:
+    x = torch.rand(2, 3, 64, 64, generator=stream(0, "images")).requires_grad_(True)
+    latents = generator.embed(x)
+    (slope,) = torch.autograd.grad(latents.square().sum(), x)
+    assert slope.abs().min(0).values.max() > 0
+    scale = generator.pipeline.vae.config.scaling_factor
+    assert torch.allclose(latents.detach() * scale, generator.encode(x.detach()), atol=1e-5)
 
 
 def test_half_precision_weights_are_widened(tiny: Path, tmp_path: Path) -> None:

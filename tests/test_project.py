@@ -24,8 +24,13 @@ ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PACKAGES = ("attacks", "bench", "modalities", "schemes")
 MAKEFILE = (ROOT / "Makefile").read_text()
-IMPORT_NAMES = {"PIL": "pillow", "torch_fidelity": "torch-fidelity", "visqol": "visqol-python"}
-BY_OTHERS = {"torchsde"}
+IMPORT_NAMES = {
+    "PIL": "pillow",
+    "skimage": "scikit-image",
+    "torch_fidelity": "torch-fidelity",
+    "visqol": "visqol-python",
+}
+BY_OTHERS = {"pywavelets", "torchsde"}
 """Dependencies that only a dependency imports."""
 TARGETS = {
     *("setup", "bench", "fit", "embedded", "data", "leaderboards"),

@@ -137,6 +137,10 @@ class Image:
         distance: Tensor = lpips("alex").to(a.device)(a, b)
         return distance
 
+    def embed(self, x: Tensor) -> Tensor:
+        """AlexNet's last features (B, C, h, w) of images in [0, 1], differentiable: what an attacker has at hand."""
+        return lpips("alex").to(x.device).embed(self._sized(x))
+
     def picture(self, content: Tensor) -> Tensor:
         """The pictures themselves."""
         return content

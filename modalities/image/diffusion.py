@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from bench.protocol import UserError
 from modalities.image import data
+from modalities.image.repaint import repaint
 from modalities.pipelines import load_pipeline, sample, sample_for_training
 
 logger = logging.getLogger("genprint")
@@ -122,6 +123,25 @@ class DiffusionGenerator:
             fitted = self._sized(x)
             restored = torch.cat([self.decode(self.decoder, z) for z in self.encode(fitted).split(self.batch)])
             return F.interpolate(restored.clamp(0, 1).cpu(), x.shape[2:], mode="bilinear", antialias=True)
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Posterior means (B, C, h, w) of the public encoder, differentiable, of images (B, 3, H, W) in [0, 1]."""
+        vae = self.pipeline.vae
+        means: Tensor = vae.encode((self._sized(x) * 2 - 1).to(self.device, vae.dtype)).latent_dist.mean
+        return means.float().to(x.device)
+
+    @torch.no_grad()
+    def regenerate(self, x: Tensor, share: float, rng: torch.Generator) -> Tensor:
+        """Images in [0, 1] painted anew from latents with noise on them; see :func:`modalities.image.repaint.repaint`.
+
+        Args:
+            x: images (B, 3, H, W).
+            share: of the noise schedule's steps.
+            rng: of the noise.
+        """
+        z = repaint(self.pipeline, self.encode(self._sized(x)), share, rng)
+        painted = torch.cat([self.decode(self.decoder, part) for part in z.split(self.batch)])
+        return F.interpolate(painted.clamp(0, 1).cpu(), x.shape[2:], mode="bilinear", antialias=True)
 
     def _sized(self, x: Tensor) -> Tensor:
         """``x`` at the side that the pipeline generates."""

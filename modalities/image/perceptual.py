@@ -56,6 +56,13 @@ class LPIPS(nn.Module):
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
         self.requires_grad_(False).eval()
 
+    def embed(self, x: Tensor) -> Tensor:
+        """Last features (B, C, h, w) of images (B, 3, H, W) in [0, 1]."""
+        x = (x - self.mean) / self.std
+        for layers in self.slices:
+            x = layers(x)
+        return x
+
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """Distance of each pair.
 
