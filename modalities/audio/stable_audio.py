@@ -144,6 +144,6 @@ def load(spec: str | None, device: torch.device) -> StableAudioGenerator:
     name, pipeline, networks = load_pipeline(spec, EMBEDDED, device)
     if type(pipeline).__name__ != "StableAudioPipeline":
         raise UserError(f"generator {name}: expected a StableAudioPipeline, found {type(pipeline).__name__}")
-    if name == EMBEDDED.name:  # few steps and little guidance, as the codec that ships was fitted
-        return StableAudioGenerator(name, pipeline, networks, steps=16, guidance=2.0)
+    if name == EMBEDDED.name:  # few steps, and without guidance, as the codec that ships was fitted
+        return StableAudioGenerator(name, pipeline, networks, steps=16, guidance=1.0)
     return StableAudioGenerator(name, pipeline, networks)
