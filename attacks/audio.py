@@ -93,6 +93,4 @@ def regeneration_family(reconstruct: Callable[[Clips], Clips]) -> AttackFamily:
     Args:
         reconstruct: see :class:`AudioRegeneration`.
     """
-    return _family(
-        "audio-regeneration", lambda s: AudioRegeneration(int(s), reconstruct), (1, 2, 4), 0, "passes", WAVES
-    )
+    return _family("audio-regeneration", lambda s: AudioRegeneration(int(s), reconstruct), (1, 2), 0, "passes", WAVES)
