@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from attacks import audio, coalition, image, model
+from attacks.tools import LISTED, Tools
 from bench.protocol import AttackFamily
 
-Reconstruct = Callable[[Any], Any]
-"""An autoencoder's pass: over images, see :class:`attacks.image.Regeneration`, or over clips, see
-:class:`attacks.audio.AudioRegeneration`."""
+__all__ = ["ATTACKS", "LISTED", "Tools", "families", "families_for"]
 
 
-def families(reconstruct: Reconstruct | None = None) -> dict[str, AttackFamily]:
-    """Every attack by its name.
+def families(tools: Tools | None = None) -> dict[str, AttackFamily]:
+    """Every attack that the tools allow, by its name.
 
     Args:
-        reconstruct: a generator's autoencoder; every regeneration listed goes through it, and only that of the
-            generator's own modality can be used. Without one there is no regeneration.
+        tools: what the adversary holds; only tools of the generator's own modality can be used. Without any, no
+            attack that needs one is there.
     """
-    listed = [*image.FAMILIES, *audio.FAMILIES, *model.FAMILIES, *coalition.FAMILIES]
-    if reconstruct is not None:
-        listed.insert(len(image.FAMILIES) + len(audio.FAMILIES), audio.regeneration_family(reconstruct))
-        listed.insert(len(image.FAMILIES), image.regeneration_family(reconstruct))
-    return {family.name: family for family in listed}
+    held = tools or Tools()
+    content = [*image.FAMILIES, *image.tool_families(held), *audio.FAMILIES, *audio.tool_families(held)]
+    return {family.name: family for family in [*content, *model.FAMILIES, *coalition.FAMILIES]}
 
 
-def families_for(modality: str, reconstruct: Reconstruct | None = None) -> dict[str, AttackFamily]:
+def families_for(modality: str, tools: Tools | None = None) -> dict[str, AttackFamily]:
     """The attacks that apply to one modality, by name; see :func:`families`."""
-    return {name: family for name, family in families(reconstruct).items() if family.modality in (modality, "any")}
+    return {name: family for name, family in families(tools).items() if family.modality in (modality, "any")}
 
 
 ATTACKS = families()

@@ -7,6 +7,7 @@ The grids follow the suites named as source, within what clips at 16 kHz can sho
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from attacks.audio_codec import AAC, MP3, Opus, Vorbis
 from attacks.audio_filter import BandPass, HighPass, LowPass, Resample, Smoothing
@@ -15,7 +16,8 @@ from attacks.audio_noise import PinkNoise, WhiteNoise
 from attacks.audio_resynthesis import AudioRegeneration, GriffinLim
 from attacks.audio_room import Echo, Reverb
 from attacks.audio_time import Crop, PitchShift, Speed, TimeShift, TimeStretch
-from bench.protocol import AttackFamily, Clips, ContentAttack
+from attacks.tools import Tools
+from bench.protocol import AttackFamily, ContentAttack
 
 __all__ = [
     "AAC",
@@ -43,7 +45,7 @@ __all__ = [
     "TimeStretch",
     "Vorbis",
     "WhiteNoise",
-    "regeneration_family",
+    "tool_families",
 ]
 
 AUDIOMARKBENCH = "AudioMarkBench, arXiv:2406.06979"
@@ -87,10 +89,13 @@ FAMILIES = (
 )
 
 
-def regeneration_family(reconstruct: Callable[[Clips], Clips]) -> AttackFamily:
-    """Regeneration through an autoencoder that the caller brings.
-
-    Args:
-        reconstruct: see :class:`AudioRegeneration`.
-    """
-    return _family("audio-regeneration", lambda s: AudioRegeneration(int(s), reconstruct), (1, 2), 0, "passes", WAVES)
+def tool_families(tools: Tools) -> tuple[AttackFamily, ...]:
+    """The attacks that need a tool, as far as it is there."""
+    reconstruct = tools.reconstruct
+    if reconstruct is None:
+        return ()
+    regeneration = _family(
+        "audio-regeneration", lambda s: AudioRegeneration(int(s), reconstruct), (1, 2, 4), 0, "passes", WAVES
+    )
+    # An Oobleck encoder takes half a second for a clip of two seconds.
+    return (replace(regeneration, suites=("standard",), standard=(1, 2)),)

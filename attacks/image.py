@@ -6,15 +6,13 @@ scaled down to small images. Content is uint8 (B, 3, H, W) of any size, in and o
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from torch import Tensor
-
+from attacks.grids import Card, Grid, image_family
 from attacks.image_codec import JPEG, Regeneration, WebP
 from attacks.image_colour import Brightness, Contrast, Gamma, Hue
 from attacks.image_filter import GaussianBlur, GaussianNoise, MedianFilter, Resize
 from attacks.image_geometry import CropResize, Erasing, HorizontalFlip, Rotation, Translation
-from bench.protocol import AttackFamily, ContentAttack
+from attacks.tools import Tools
+from bench.protocol import AttackFamily
 
 __all__ = [
     "FAMILIES",
@@ -34,7 +32,7 @@ __all__ = [
     "Rotation",
     "Translation",
     "WebP",
-    "regeneration_family",
+    "tool_families",
 ]
 
 WAVES = "WAVES, arXiv:2401.08573"
@@ -45,35 +43,114 @@ OMNISEAL = "Omni Seal Bench"
 WATERMARKLAB = "WatermarkLab"
 
 
-def _family(
-    name: str, make: Callable[[float], ContentAttack], strengths: tuple[float, ...], quick: int, unit: str, source: str
-) -> AttackFamily:
-    return AttackFamily(name, "image", "content", make, strengths, quick, unit, source)
-
-
 FAMILIES = (
-    _family("jpeg", lambda s: JPEG(int(s)), (90, 80, 50, 25, 10), 2, "quality", VINE),
-    _family("webp", lambda s: WebP(int(s)), (90, 80, 50, 25, 10), 2, "quality", WATERMARKLAB),
-    _family("gaussian-noise", GaussianNoise, (0.02, 0.05, 0.1, 0.15, 0.2), 1, "std, images in [0, 1]", WOUAF),
-    _family("gaussian-blur", GaussianBlur, (0.5, 1.0, 1.5, 2.0, 3.0), 1, "pixels", WOUAF),
-    _family("median-filter", lambda s: MedianFilter(int(s)), (3, 5, 7, 9), 0, "pixels", OMNISEAL),
-    _family("resize", Resize, (0.75, 0.5, 0.35, 0.25), 1, "scale of the sides", OMNISEAL),
-    _family("crop-resize", CropResize, (0.9, 0.75, 0.5, 0.25, 0.1), 1, "share of the area kept", STABLE_SIGNATURE),
-    _family("rotation", Rotation, (5.0, 10.0, 20.0, 30.0, 45.0), 1, "degrees", WAVES),
-    _family("translation", Translation, (0.02, 0.05, 0.1, 0.2, 0.3), 2, "share of the side", WATERMARKLAB),
-    _family("erasing", Erasing, (0.05, 0.1, 0.2, 0.3), 1, "share of the area", WAVES),
-    _family("brightness", Brightness, (1.2, 1.5, 2.0, 3.0), 1, "factor", STABLE_SIGNATURE),
-    _family("contrast", Contrast, (1.2, 1.5, 2.0, 3.0), 1, "factor", STABLE_SIGNATURE),
-    _family("hue", Hue, (0.05, 0.1, 0.2, 0.3, 0.5), 1, "turns", OMNISEAL),
-    _family("gamma", Gamma, (1.2, 1.5, 2.0, 3.0), 1, "power", WATERMARKLAB),
-    _family("horizontal-flip", lambda _: HorizontalFlip(), (1,), 0, "none", OMNISEAL),
+    image_family(
+        "jpeg",
+        lambda s: JPEG(int(s)),
+        Grid((90, 80, 50, 25, 10), 2, "quality"),
+        Card("Saves the picture as JPEG, as every web site does on upload.", VINE),
+    ),
+    image_family(
+        "webp",
+        lambda s: WebP(int(s)),
+        Grid((90, 80, 50, 25, 10), 2, "quality"),
+        Card("Saves the picture as lossy WebP, as messengers and web sites do.", WATERMARKLAB),
+    ),
+    image_family(
+        "gaussian-noise",
+        GaussianNoise,
+        Grid((0.02, 0.05, 0.1, 0.15, 0.2), 1, "std, images in [0, 1]"),
+        Card("Adds sensor-like noise to drown a weak signal.", WOUAF),
+    ),
+    image_family(
+        "gaussian-blur",
+        GaussianBlur,
+        Grid((0.5, 1.0, 1.5, 2.0, 3.0), 1, "pixels"),
+        Card("Blurs the picture, which takes what sits in fine detail.", WOUAF),
+    ),
+    image_family(
+        "median-filter",
+        lambda s: MedianFilter(int(s)),
+        Grid((3, 5, 7, 9), 0, "pixels"),
+        Card("Filters noise out with the median, keeping edges.", OMNISEAL),
+    ),
+    image_family(
+        "resize",
+        Resize,
+        Grid((0.75, 0.5, 0.35, 0.25), 1, "scale of the sides"),
+        Card("Publishes a smaller version that is enlarged again.", OMNISEAL),
+    ),
+    image_family(
+        "crop-resize",
+        CropResize,
+        Grid((0.9, 0.75, 0.5, 0.25, 0.1), 1, "share of the area kept"),
+        Card("Cuts a part out and enlarges it to the old size.", STABLE_SIGNATURE),
+    ),
+    image_family(
+        "rotation",
+        Rotation,
+        Grid((5.0, 10.0, 20.0, 30.0, 45.0), 1, "degrees"),
+        Card("Rotates the picture, so that no pixel is where it was.", WAVES),
+    ),
+    image_family(
+        "translation",
+        Translation,
+        Grid((0.02, 0.05, 0.1, 0.2, 0.3), 2, "share of the side"),
+        Card("Shifts the picture inside its frame.", WATERMARKLAB),
+    ),
+    image_family(
+        "erasing",
+        Erasing,
+        Grid((0.05, 0.1, 0.2, 0.3), 1, "share of the area"),
+        Card("Covers a rectangle, such as a logo or a face.", WAVES),
+    ),
+    image_family(
+        "brightness",
+        Brightness,
+        Grid((1.2, 1.5, 2.0, 3.0), 1, "factor"),
+        Card("Brightens the picture until its lights clip.", STABLE_SIGNATURE),
+    ),
+    image_family(
+        "contrast",
+        Contrast,
+        Grid((1.2, 1.5, 2.0, 3.0), 1, "factor"),
+        Card("Raises the contrast until lights and shadows clip.", STABLE_SIGNATURE),
+    ),
+    image_family(
+        "hue",
+        Hue,
+        Grid((0.05, 0.1, 0.2, 0.3, 0.5), 1, "turns"),
+        Card("Changes all colours by turning the hue.", OMNISEAL),
+    ),
+    image_family(
+        "gamma",
+        Gamma,
+        Grid((1.2, 1.5, 2.0, 3.0), 1, "power"),
+        Card("Darkens the mid-tones with a tone curve.", WATERMARKLAB),
+    ),
+    image_family(
+        "horizontal-flip",
+        lambda _: HorizontalFlip(),
+        Grid((1,), 0, "none"),
+        Card("Mirrors the picture, which no viewer notices.", OMNISEAL),
+    ),
 )
 
 
-def regeneration_family(reconstruct: Callable[[Tensor], Tensor]) -> AttackFamily:
-    """Regeneration through an autoencoder that the caller brings.
-
-    Args:
-        reconstruct: see :class:`Regeneration`.
-    """
-    return _family("regeneration", lambda s: Regeneration(int(s), reconstruct), (1, 2, 4), 0, "passes", WAVES)
+def tool_families(tools: Tools) -> tuple[AttackFamily, ...]:
+    """The attacks that need a tool, as far as it is there."""
+    reconstruct = tools.reconstruct
+    if reconstruct is None:
+        return ()
+    return (
+        image_family(
+            "regeneration",
+            lambda s: Regeneration(int(s), reconstruct),
+            Grid((1, 2, 4), 0, "passes"),
+            Card(
+                "Encodes and decodes with a public autoencoder that knows no fingerprint.",
+                WAVES,
+                "an autoencoder, such as the public one of the generator (reconstruct)",
+            ),
+        ),
+    )

@@ -219,10 +219,9 @@ def _schemes() -> list[dict[str, Any]]:
 
 
 def _attack_entries() -> list[dict[str, Any]]:
-    from attacks import families
+    from attacks import LISTED, families
 
-    # Regeneration needs a generator's autoencoder; to be listed it needs none.
-    listed = families(lambda images: images)
+    listed = families(LISTED)
     fields = ("name", "modality", "target", "strengths", "unit", "source")
     return [
         {field: getattr(family, field) for field in fields} | {"available": available(family)}

@@ -122,16 +122,24 @@ PRESETS: dict[str, Plan] = {
 
 
 def attacks_of(plan: Plan, families: Mapping[str, AttackFamily]) -> list[Attack]:
-    """The attacks of ``families`` at the strengths that ``plan`` asks for, in the order of the families.
+    """The attacks of suite ``standard`` or ``quick``, whichever the plan's grid is, in the order of the families.
 
     See :func:`within` for the ones that are left out.
 
     Args:
-        plan: says which families (``only``, unknown ones are passed over) and how many strengths.
+        plan: says which families instead of the suite's (``only``, unknown ones are passed over), and which suite.
         families: command-line name to family, those of one modality.
     """
-    chosen = [family for name, family in families.items() if not plan.only or name in plan.only]
-    return within(plan, [attack for family in chosen for attack in grid(family, full=plan.full_grid)])
+    suite = "standard" if plan.full_grid else "quick"
+    chosen = [f for name, f in families.items() if (name in plan.only if plan.only else suite in f.suites)]
+    return within(plan, [attack for family in chosen for attack in sweep(family, full=plan.full_grid)])
+
+
+def sweep(family: AttackFamily, *, full: bool) -> list[Attack]:
+    """A family at the strengths of suite ``standard``, or at its ``quick`` one."""
+    if full and family.standard:
+        return [family.make(strength) for strength in family.standard]
+    return grid(family, full=full)
 
 
 def grid(family: AttackFamily, *, full: bool) -> list[Attack]:

@@ -254,6 +254,10 @@ class AttackFamily:
         requires: importable module of an optional dependency, or None.
         card: one line: what somebody who attacks this way does.
         needs: what that takes beside the published file or the decoder itself.
+        suites: which of the suites ``quick`` and ``standard`` it is part of; every family is part of ``all``.
+        standard: strengths that suite ``standard`` takes; empty means the whole grid.
+        missing: says in one line what else the attack lacks on this machine and how to get it, such as weights; None
+            when it lacks nothing.
     """
 
     name: str
@@ -267,6 +271,9 @@ class AttackFamily:
     requires: str | None = None
     card: str = ""
     needs: str = "nothing else"
+    suites: tuple[str, ...] = ("quick", "standard")
+    standard: tuple[float, ...] = ()
+    missing: Callable[[], str | None] | None = None
 
     def severity(self, level: int) -> float:
         """Strength of a severity from 1, the mildest of the grid, to 5, its strongest."""

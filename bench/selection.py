@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.engine import move, pick_device
@@ -126,19 +126,50 @@ def find_attacks(modality: Modality, generator: Generator, names: Sequence[str],
     found: list[Attack] = [outside("attack", name, ContentAttack) for name in names if is_outside(name)]
     if not own and names:
         return found
-    from attacks import families_for
-
-    families = families_for(modality.name, getattr(generator, "reconstruct", None))
+    families = _families(modality, generator)
     for name in own:
-        family = lookup("attack", name, families)
-        if not available(family):
-            raise UserError(f"attack {name!r}: expected the module {family.requires!r}, found none; install it")
-        found += grid(family, full=plan.full_grid)
+        found += grid(_usable(name, modality, generator, families), full=plan.full_grid)
     if names:
         return found
     return attacks_of(plan, {name: family for name, family in families.items() if available(family)})
 
 
+def _families(modality: Modality, generator: Generator) -> Mapping[str, AttackFamily]:
+    """The attacks that this modality and this generator's networks allow."""
+    from attacks import Tools, families_for
+
+    tools = Tools(
+        reconstruct=getattr(generator, "reconstruct", None),
+        regenerate=getattr(generator, "regenerate", None),
+        encode=getattr(generator, "embed", None),
+        embed=getattr(modality, "embed", None),
+    )
+    return families_for(modality.name, tools)
+
+
+def _usable(name: str, modality: Modality, generator: Generator, families: Mapping[str, AttackFamily]) -> AttackFamily:
+    """The family of that name.
+
+    Raises:
+        UserError: when there is none, or when it cannot run here; says what it lacks.
+    """
+    from attacks import LISTED, families_for
+
+    family = lookup("attack", name, families_for(modality.name, LISTED))
+    if name not in families:
+        raise UserError(f"attack {name!r}: expected {family.needs}, found no such thing with {generator.name!r}")
+    if lack := missing(family):
+        raise UserError(f"attack {name!r}: {lack}")
+    return families[name]
+
+
+def missing(family: AttackFamily) -> str | None:
+    """What an attack lacks on this machine, and how to get it; None when it can run."""
+    if family.requires is not None and importlib.util.find_spec(family.requires) is None:
+        return f"expected the module {family.requires!r}, found none; install it"
+    return None if family.missing is None else family.missing()
+
+
 def available(family: AttackFamily) -> bool:
-    """Whether the optional module that an attack needs is installed."""
-    return family.requires is None or importlib.util.find_spec(family.requires) is not None
+    """Whether an attack can run on this machine."""
+    return missing(family) is None

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as tvf
 
-from attacks import ATTACKS, families, families_for
+from attacks import ATTACKS, Tools, families, families_for
 from attacks.image import (
     JPEG,
     Brightness,
@@ -66,7 +66,9 @@ BATCHES = {
     "wide": blobs(3, 48, 80, stream(0, "wide")),
     "tiny": noise(1, 5, 7, stream(0, "tiny")),
 }
-FAMILIES = [family for family in families_for("image", smooth).values() if family.target == "content"]
+FAMILIES = [
+    family for family in families_for("image", Tools(reconstruct=smooth)).values() if family.target == "content"
+]
 CELLS = [pytest.param(f.make(s), id=f"{f.name}-{s:g}") for f in FAMILIES for s in f.strengths]
 GREY = torch.full((4, 3, 64, 64), 128, dtype=torch.uint8)
 
@@ -91,7 +93,9 @@ def test_a_stronger_attack_does_more_damage(family: AttackFamily) -> None:
     assert len(values) == 1 or values[-1] < values[0] - 1, values
 
 
-@pytest.mark.parametrize("family", families_for("image", smooth).values(), ids=lambda family: family.name)
+@pytest.mark.parametrize(
+    "family", families_for("image", Tools(reconstruct=smooth)).values(), ids=lambda family: family.name
+)
 def test_a_family_lists_what_it_makes(family: AttackFamily) -> None:
     assert 0 <= family.quick < len(family.strengths)
     assert len(set(family.strengths)) == len(family.strengths)
@@ -105,11 +109,11 @@ def test_a_family_lists_what_it_makes(family: AttackFamily) -> None:
 
 
 def test_the_phone_book() -> None:
-    assert "regeneration" not in ATTACKS and "regeneration" in families(smooth)
+    assert "regeneration" not in ATTACKS and "regeneration" in families(Tools(reconstruct=smooth))
     assert all(name == family.name for name, family in ATTACKS.items())
     assert {family.target for family in ATTACKS.values()} == {"content", "model", "coalition"}
     assert {family.modality for family in families_for("image").values()} == {"image", "any"}
-    assert "audio-regeneration" not in families_for("image", smooth)
+    assert "audio-regeneration" not in families_for("image", Tools(reconstruct=smooth))
 
 
 def test_names_and_strengths() -> None:

@@ -1,0 +1,62 @@
+"""How a family of attacks is written down: its strengths, and what people should know of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from bench.protocol import AttackFamily, ContentAttack
+
+
+class Grid(NamedTuple):
+    """Strengths, mildest first, the index of the one that the quick preset uses, and their unit."""
+
+    strengths: tuple[float, ...]
+    quick: int
+    unit: str
+
+
+class Card(NamedTuple):
+    """What somebody who attacks this way does, where the attack or its grid comes from, and what it takes."""
+
+    does: str
+    source: str
+    needs: str = "nothing else"
+
+
+def image_family(
+    name: str,
+    make: Callable[[float], ContentAttack],
+    grid: Grid,
+    card: Card,
+    *,
+    standard: tuple[float, ...] | None = None,
+    missing: Callable[[], str | None] | None = None,
+) -> AttackFamily:
+    """A family of content attacks on images.
+
+    Args:
+        name: command-line name.
+        make: the attack of one strength.
+        grid: see :class:`Grid`.
+        card: see :class:`Card`.
+        standard: strengths that suite ``standard`` takes, none for a family that only ``all`` runs; by default the
+            whole grid, and the family is part of suite ``quick`` too.
+        missing: see :class:`bench.protocol.AttackFamily`.
+    """
+    suites = ("quick", "standard") if standard is None else ("standard",) if standard else ()
+    return AttackFamily(
+        name=name,
+        modality="image",
+        target="content",
+        make=make,
+        strengths=grid.strengths,
+        quick=grid.quick,
+        unit=grid.unit,
+        source=card.source,
+        card=card.does,
+        needs=card.needs,
+        suites=suites,
+        standard=standard or (),
+        missing=missing,
+    )
