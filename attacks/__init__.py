@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attacks import audio, coalition, image, model
+from attacks import audio, coalition, framing, image, model
 from attacks.tools import LISTED, Tools
 from bench.protocol import AttackFamily
 
@@ -18,7 +18,7 @@ def families(tools: Tools | None = None) -> dict[str, AttackFamily]:
     """
     held = tools or Tools()
     content = [*image.FAMILIES, *image.tool_families(held), *audio.FAMILIES, *audio.tool_families(held)]
-    return {family.name: family for family in [*content, *model.FAMILIES, *coalition.FAMILIES]}
+    return {family.name: family for family in [*content, *model.FAMILIES, *coalition.FAMILIES, *framing.FAMILIES]}
 
 
 def families_for(modality: str, tools: Tools | None = None) -> dict[str, AttackFamily]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bench.protocol import AttackFamily, ContentAttack
 
@@ -59,4 +59,41 @@ def image_family(
         suites=suites,
         standard=standard or (),
         missing=missing,
+    )
+
+
+def weights_family(
+    name: str,
+    make: Callable[[float], Any],
+    grid: Grid,
+    card: Card,
+    *,
+    standard: tuple[float, ...] | None = None,
+    quick: bool = False,
+) -> AttackFamily:
+    """A family of attacks on decoders, whatever they decode; its target is that of the attacks it makes.
+
+    Args:
+        name: command-line name.
+        make: the attack of one strength, on one decoder or by a coalition.
+        grid: see :class:`Grid`.
+        card: see :class:`Card`.
+        standard: strengths that suite ``standard`` takes, none for a family that only ``all`` runs; by default the
+            whole grid, and the family is part of suite ``quick`` too.
+        quick: part of suite ``quick`` in any case.
+    """
+    suites = ("quick", "standard") if quick or standard is None else ("standard",) if standard else ()
+    return AttackFamily(
+        name=name,
+        modality="any",
+        target=make(grid.strengths[0]).target,
+        make=make,
+        strengths=grid.strengths,
+        quick=grid.quick,
+        unit=grid.unit,
+        source=card.source,
+        card=card.does,
+        needs=card.needs,
+        suites=suites,
+        standard=standard or (),
     )

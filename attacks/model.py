@@ -1,241 +1,209 @@
-"""Attacks on the decoder that a user received, all on its effective weights.
+"""All attacks on the decoder that a user received, with their strength grids, mildest first.
 
-Under weight normalisation, noise on ``weight_v`` or pruning of ``weight_g`` would be another attack than the one its
-name promises, so everything goes through ``bench.weights``. Results keep the state-dict keys; the input stays as it is.
+All act on its effective weights. Under weight normalisation, noise on ``weight_v`` or pruning of ``weight_g`` would be
+another attack than the one its name promises, so everything goes through ``bench.weights``. Results keep the state-dict
+keys; the input stays as it is.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from attacks.grids import Card, Grid, weights_family
+from attacks.model_invariance import ChannelPermutation, ChannelRescaling
+from attacks.model_lora import LoRAFineTune
+from attacks.model_noise import AbsoluteWeightNoise, WeightNoise
+from attacks.model_overwrite import Overwrite
+from attacks.model_precision import FloatPrecision, WeightQuantization
+from attacks.model_pruning import ChannelPruning, MagnitudePruning, RandomPruning, SVDTruncation
+from attacks.model_structure import Bypass, DecoderSwap, Distillation, Interpolation, LayerReset, VocoderSwap
+from attacks.model_training import BlindPurification, FineTune, NoisePurification, Purification
 
-import torch
-from torch import Generator, Tensor, nn
-from torch.nn import functional as F
+__all__ = [
+    "FAMILIES",
+    "AbsoluteWeightNoise",
+    "BlindPurification",
+    "Bypass",
+    "ChannelPermutation",
+    "ChannelPruning",
+    "ChannelRescaling",
+    "DecoderSwap",
+    "Distillation",
+    "FineTune",
+    "FloatPrecision",
+    "Interpolation",
+    "LayerReset",
+    "LoRAFineTune",
+    "MagnitudePruning",
+    "NoisePurification",
+    "Overwrite",
+    "Purification",
+    "RandomPruning",
+    "SVDTruncation",
+    "VocoderSwap",
+    "WeightNoise",
+    "WeightQuantization",
+]
 
-from attacks.limits import check_strength
-from bench.protocol import Attacker, AttackFamily, Target
-from bench.weights import detached_copy, effective_weight, input_axis, mapped_copy, other_parameters, weighted_layers
-
-
-@dataclass(frozen=True)
-class WeightNoise:
-    """Add white Gaussian noise to every effective weight, in proportion to that layer's own spread.
-
-    Biases, norm scales and embeddings get noise in proportion to their own spread, too. A parameter whose values are
-    all equal has none, and keeps them.
-
-    Attributes:
-        relative_std: standard deviation of the noise over that of the tensor it is added to.
-        kernels_only: leave the other parameters alone.
-    """
-
-    relative_std: float = 0.1
-    kernels_only: bool = False
-    target: ClassVar[Target] = "model"
-
-    def __post_init__(self) -> None:
-        check_strength(self, 0)
-
-    @torch.no_grad()
-    def __call__(self, decoder: nn.Module, attacker: Attacker, rng: Generator) -> nn.Module:
-        """A noisy copy."""
-        noisy = mapped_copy(decoder, lambda name, layer, weight: self._noisy(weight, rng))
-        if not self.kernels_only:
-            for parameter in other_parameters(noisy).values():
-                parameter.copy_(self._noisy(parameter, rng))
-        return noisy
-
-    def _noisy(self, tensor: Tensor, rng: Generator) -> Tensor:
-        exact = tensor.float()
-        noise = torch.randn(tensor.shape, generator=rng, device=rng.device).to(tensor.device)
-        return exact + self.relative_std * exact.std(correction=0) * noise
-
-
-@dataclass(frozen=True)
-class WeightQuantization:
-    """Round every effective weight to the nearest of 2^bits - 1 evenly spaced levels, symmetric about 0.
-
-    The uniform symmetric quantiser of Krishnamoorthi, "Quantizing deep convolutional networks for efficient
-    inference", 2018, arXiv:1806.08342, with the largest magnitude as its range. Values stay floating point; biases
-    and norms stay exact, as deployments keep them.
-
-    Attributes:
-        bits: bits per weight; lower is stronger.
-        per_channel: one range for each output channel, instead of one for each layer.
-    """
-
-    bits: int = 8
-    per_channel: bool = False
-    target: ClassVar[Target] = "model"
-
-    def __post_init__(self) -> None:
-        check_strength(self, 2, 16)
-
-    def __call__(self, decoder: nn.Module, attacker: Attacker, rng: Generator) -> nn.Module:
-        """A copy with quantised weights."""
-        return mapped_copy(decoder, lambda name, layer, weight: self._rounded(layer, weight.float()))
-
-    def _rounded(self, layer: nn.Module, weight: Tensor) -> Tensor:
-        outputs = 1 - input_axis(layer)
-        axes = [axis for axis in range(weight.ndim) if not self.per_channel or axis != outputs]
-        step = weight.abs().amax(axes, keepdim=True) / (2 ** (self.bits - 1) - 1)
-        step = torch.where(step > 0, step, 1)  # an all-zero channel stays zero
-        return (weight / step).round() * step
-
-
-@dataclass(frozen=True)
-class MagnitudePruning:
-    """Set the smallest effective weights of every layer to zero.
-
-    Han et al., "Learning both Weights and Connections for Efficient Neural Networks", NeurIPS 2015, arXiv:1506.02626,
-    without retraining.
-
-    Attributes:
-        ratio: share of each layer's weights that is zeroed.
-    """
-
-    ratio: float = 0.3
-    target: ClassVar[Target] = "model"
-
-    def __post_init__(self) -> None:
-        check_strength(self, 0, 1)
-
-    def __call__(self, decoder: nn.Module, attacker: Attacker, rng: Generator) -> nn.Module:
-        """A pruned copy."""
-        return mapped_copy(decoder, lambda name, layer, weight: self._pruned(weight))
-
-    def _pruned(self, weight: Tensor) -> Tensor:
-        flat = weight.flatten()
-        order = flat.abs().argsort(stable=True)
-        return flat.index_fill(0, order[: round(self.ratio * flat.numel())], 0).view_as(weight)
-
-
-@dataclass(frozen=True)
-class FineTune:
-    """Train the decoder on clean content and its latents, as anyone with the public encoder can.
-
-    The model purification of Fernandez et al., "The Stable Signature", ICCV 2023, arXiv:2303.15435, section 5; the
-    encoder-aware attack of Hu et al., "Stable Signature is Unstable", 2024, arXiv:2405.07145. The loss is L1 plus the
-    modality's perceptual distance. The decoder stays in evaluation mode.
-
-    Attributes:
-        steps: steps of Adam.
-        rate: its learning rate.
-        batch: pairs per step, drawn with replacement.
-    """
-
-    steps: int = 100
-    rate: float = 1e-4
-    batch: int = 16
-    target: ClassVar[Target] = "model"
-
-    def __post_init__(self) -> None:
-        check_strength(self, 0)
-
-    @torch.enable_grad()
-    def __call__(self, decoder: nn.Module, attacker: Attacker, rng: Generator) -> nn.Module:
-        """A copy, trained further.
-
-        Raises:
-            ValueError: when the attacker's latents and fields differ in number.
-        """
-        if len(attacker.latents) != len(attacker.fields):
-            raise ValueError(f"{len(attacker.latents)} latents for {len(attacker.fields)} fields, expected as many")
-        tuned = detached_copy(decoder)
-        trained = {name: p.requires_grad for name, p in tuned.named_parameters()}
-        optimiser = torch.optim.Adam(tuned.requires_grad_(True).parameters(), lr=self.rate)
-        for _ in range(self.steps):
-            chosen = torch.randint(len(attacker.latents), (self.batch,), generator=rng, device=rng.device)
-            optimiser.zero_grad(set_to_none=True)
-            _loss(tuned, attacker, chosen.to(attacker.latents.device)).backward()
-            optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-        for name, parameter in tuned.named_parameters():
-            parameter.requires_grad_(trained[name])
-        return tuned
-
-
-@dataclass(frozen=True)
-class DecoderSwap:
-    """Put the public decoder in the place of the user's, wholly or in part.
-
-    Whoever has it can do so, and no fingerprint in a decoder survives: a structural limit, so it is in no suite, and
-    ``--attack attacks.model:DecoderSwap`` runs it. Below 1, effective weights and other parameters are interpolated.
-
-    Attributes:
-        share: how much of the user's decoder is replaced.
-    """
-
-    share: float = 1.0
-    target: ClassVar[Target] = "model"
-
-    def __post_init__(self) -> None:
-        check_strength(self, 0, 1)
-
-    @torch.no_grad()
-    def __call__(self, decoder: nn.Module, attacker: Attacker, rng: Generator) -> nn.Module:
-        """A copy with the user's architecture.
-
-        Raises:
-            ValueError: when the public decoder has other layers than the user's.
-        """
-        public = weighted_layers(attacker.public_decoder)
-        others = {**other_parameters(attacker.public_decoder), **dict(attacker.public_decoder.named_buffers())}
-        if public.keys() != weighted_layers(decoder).keys():
-            raise ValueError(f"{len(public)} layers to swap in, expected those of the {type(decoder).__name__}")
-        swapped = mapped_copy(decoder, lambda name, _, weight: weight.lerp(effective_weight(public[name]), self.share))
-        for name, value in {**other_parameters(swapped), **dict(swapped.named_buffers())}.items():
-            if value.is_floating_point():
-                value.lerp_(others[name], self.share)
-        return swapped
-
-
-def _loss(decoder: nn.Module, attacker: Attacker, chosen: Tensor) -> Tensor:
-    fields = attacker.fields[chosen]
-    decoded = attacker.decode(decoder, attacker.latents[chosen])
-    return F.l1_loss(decoded, fields) + attacker.perceptual_loss(decoded, fields).mean()
-
+FI_LORA = "own grid; std .02 and .05 as in FI-LoRA, ICCV 2025"
+KRISHNAMOORTHI = "Krishnamoorthi 2018, arXiv:1806.08342"
+HAN = "Han et al. 2015, arXiv:1506.02626"
+HU = "Stable Signature, arXiv:2303.15435; Hu et al. 2024, arXiv:2405.07145"
+LUKAS = "Lukas et al. 2022, arXiv:2108.04974"
+INVARIANT = "arXiv:2606.12977"
+PUBLIC = "the public decoder"
+PAIRS = "clean content and the public encoder"
+STEPS = Grid((10, 30, 100, 300, 1000), 0, "steps")
 
 FAMILIES = (
-    AttackFamily(
-        name="weight-noise",
-        modality="any",
-        target="model",
-        make=WeightNoise,
-        strengths=(0.01, 0.02, 0.05, 0.1, 0.2, 0.5),
-        quick=3,
-        unit="std over each tensor's own",
-        source="own grid",
+    weights_family(
+        "weight-noise",
+        WeightNoise,
+        Grid((0.01, 0.02, 0.05, 0.1, 0.2, 0.5), 3, "std over each tensor's own"),
+        Card("Adds white noise to all parameters, in proportion to each tensor's spread.", "own grid"),
     ),
-    AttackFamily(
-        name="weight-quantization",
-        modality="any",
-        target="model",
-        make=lambda s: WeightQuantization(int(s)),
-        strengths=(8, 6, 4),
-        quick=2,
-        unit="bits",
-        source="Krishnamoorthi 2018, arXiv:1806.08342",
+    weights_family(
+        "weight-quantization",
+        lambda s: WeightQuantization(int(s)),
+        Grid((8, 6, 4, 2), 2, "bits"),
+        Card("Rounds the weights to few levels, one range for each layer, as small devices need it.", KRISHNAMOORTHI),
     ),
-    AttackFamily(
-        name="magnitude-pruning",
-        modality="any",
-        target="model",
-        make=MagnitudePruning,
-        strengths=(0.1, 0.2, 0.3, 0.5, 0.7),
-        quick=2,
-        unit="share of each layer's weights",
-        source="Han et al. 2015, arXiv:1506.02626",
+    weights_family(
+        "magnitude-pruning",
+        MagnitudePruning,
+        Grid((0.1, 0.2, 0.3, 0.5, 0.7), 2, "share of each layer's weights"),
+        Card("Sets the smallest weights to zero, as model compression does.", HAN),
     ),
-    AttackFamily(
-        name="fine-tune",
-        modality="any",
-        target="model",
-        make=lambda s: FineTune(int(s)),
-        strengths=(10, 30, 100),
-        quick=0,
-        unit="steps",
-        source="Stable Signature, arXiv:2303.15435; Hu et al. 2024, arXiv:2405.07145",
+    weights_family(
+        "fine-tune",
+        lambda s: FineTune(int(s)),
+        STEPS,
+        Card("Trains the decoder further on clean content that the public encoder encoded.", HU, PAIRS),
+        standard=(10, 30, 100),
+        quick=True,
+    ),
+    weights_family(
+        "weight-noise-kernels",
+        lambda s: WeightNoise(s, kernels_only=True),
+        Grid((0.01, 0.02, 0.05, 0.1, 0.2, 0.5), 3, "std over each tensor's own"),
+        Card("Adds white noise to the kernels and leaves biases and norms alone.", "own grid"),
+        standard=(),
+    ),
+    weights_family(
+        "absolute-weight-noise",
+        AbsoluteWeightNoise,
+        Grid((0.005, 0.01, 0.02, 0.05), 2, "std"),
+        Card("Adds white noise of one standard deviation to all parameters, whatever their spread.", FI_LORA),
+        standard=(),
+    ),
+    weights_family(
+        "absolute-weight-noise-kernels",
+        lambda s: AbsoluteWeightNoise(s, kernels_only=True),
+        Grid((0.005, 0.01, 0.02, 0.05), 2, "std"),
+        Card("Adds white noise of one standard deviation to the kernels.", FI_LORA),
+        standard=(),
+    ),
+    weights_family(
+        "float-precision",
+        lambda s: FloatPrecision(int(s)),
+        Grid((10, 7, 3, 2), 1, "bits of the mantissa: fp16, bf16, fp8 e4m3, fp8 e5m2"),
+        Card("Stores the decoder in a shorter float format, as everybody does to save memory.", "arXiv:2209.05433"),
+        standard=(7, 2),
+    ),
+    weights_family(
+        "weight-quantization-channels",
+        lambda s: WeightQuantization(int(s), per_channel=True),
+        Grid((8, 6, 4, 3, 2), 2, "bits"),
+        Card("Rounds the weights to few levels, one range for each output channel.", KRISHNAMOORTHI),
+        standard=(4, 2),
+    ),
+    weights_family(
+        "random-pruning",
+        RandomPruning,
+        Grid((0.01, 0.05, 0.1, 0.2, 0.5), 2, "share of each layer's weights"),
+        Card("Sets weights to zero at random.", "Blalock et al. 2020, arXiv:2003.03033"),
+        standard=(0.05, 0.2),
+    ),
+    weights_family(
+        "channel-pruning",
+        ChannelPruning,
+        Grid((0.05, 0.1, 0.2, 0.3, 0.5), 1, "share of each layer's output channels"),
+        Card("Sets whole output channels to zero, the smallest first.", "Li et al. 2017, arXiv:1608.08710"),
+        standard=(0.1, 0.3),
+    ),
+    weights_family(
+        "svd-truncation",
+        SVDTruncation,
+        Grid((0.9, 0.75, 0.5, 0.25, 0.1), 2, "share of the singular values kept"),
+        Card("Keeps the largest singular values of each weight.", "Denton et al. 2014, arXiv:1404.0736"),
+        standard=(0.75, 0.5),
+    ),
+    weights_family(
+        "interpolation",
+        Interpolation,
+        Grid((0.1, 0.25, 0.5, 0.75, 1.25, 1.5, 2.0), 2, "share of the way to the public decoder"),
+        Card("Moves the weights towards the public decoder, or beyond it.", "arXiv:2109.01903, 2212.04089", PUBLIC),
+        standard=(0.25, 0.5, 0.75, 1.5),
+    ),
+    weights_family(
+        "lora-fine-tune",
+        lambda s: LoRAFineTune(int(s)),
+        STEPS,
+        Card("Fine-tunes low-rank changes on clean content and merges them.", "arXiv:2106.09685", PAIRS),
+        standard=(),
+    ),
+    weights_family(
+        "purification",
+        lambda s: Purification(int(s)),
+        STEPS,
+        Card("Trains the decoder towards the public decoder's output.", HU, f"{PUBLIC} and latents"),
+        standard=(),
+    ),
+    weights_family(
+        "blind-purification",
+        lambda s: BlindPurification(int(s)),
+        STEPS,
+        Card("Estimates latents of clean content through the decoder, then trains on the pairs.", HU, "clean content"),
+        standard=(),
+    ),
+    weights_family(
+        "noise-purification",
+        NoisePurification,
+        Grid((0.05, 0.1, 0.2, 0.5), 2, "std over each tensor's own, then 100 steps"),
+        Card("Shakes the weights, then trains the damage away.", "arXiv:2310.16919", f"{PUBLIC} and latents"),
+        standard=(),
+    ),
+    weights_family(
+        "distillation",
+        lambda s: Distillation(int(s)),
+        Grid((3000, 1000, 300, 100), 1, "steps, from fresh weights"),
+        Card("Trains a fresh decoder on what the user's puts out.", f"arXiv:1503.02531; {LUKAS}", "latents"),
+        standard=(),
+    ),
+    weights_family(
+        "layer-reset",
+        LayerReset,
+        Grid((0.05, 0.1, 0.2, 0.4), 1, "share of the layers"),
+        Card("Draws the weights of some layers anew.", LUKAS),
+        standard=(0.1,),
+    ),
+    weights_family(
+        "channel-permutation",
+        ChannelPermutation,
+        Grid((0.25, 0.5, 0.75, 1.0), 3, "share of the chains of layers"),
+        Card("Permutes channels between layers; the function stays.", INVARIANT, "the decoder's code"),
+        standard=(),
+    ),
+    weights_family(
+        "channel-rescaling",
+        ChannelRescaling,
+        Grid((1.1, 1.5, 2.0, 4.0), 2, "largest factor"),
+        Card("Scales channels and scales them back; the function stays.", f"arXiv:1703.04933, {INVARIANT}", "its code"),
+        standard=(),
+    ),
+    weights_family(
+        "bypass",
+        lambda s: Bypass(int(s)),
+        Grid((1,), 0, "1: the stage is dropped"),
+        Card("Loads the user's weights into the public code, which has no stage that marks.", "own", "the public code"),
+        standard=(1,),
     ),
 )

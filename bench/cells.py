@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from bench.access import Access, armed
 from bench.calibration import threshold
+from bench.coalitions import Coalition, ContentCoalition, InformedCoalition
 from bench.codebook import coalition_members, code_book
 from bench.digest import plain_repr
 from bench.engine import report
@@ -23,7 +24,7 @@ from bench.metrics.frechet import frechet_distance, kernel_distance, paired_delt
 from bench.metrics.intervals import clustered
 from bench.metrics.unbiased import FEWEST_TO_EXTRAPOLATE, frechet_infinity, kernel_audio_distance
 from bench.naming import attack_name, attack_strength
-from bench.protocol import Attack, CoalitionAttack, Codec, Content, ContentAttack, ModelAttack
+from bench.protocol import Attack, Attacker, Codec, Content, ContentAttack, ModelAttack
 from bench.results import Cell
 from bench.rng import child, stream
 from bench.rows import Book, Kind, Label, coalition_rows, fingerprinted_rows, negative_rows, stack
@@ -55,16 +56,21 @@ class Subject:
             cell = self._clean()
         elif attack.target == "content":
             cell = self._content(cast(ContentAttack, attack))
-        elif attack.target == "model":
+        elif attack.target in ("model", "framing"):
             cell = self._model(cast(ModelAttack, attack))
         else:
-            cell = self._coalition(cast(CoalitionAttack, attack))
+            cell = self._coalition(cast(Coalition, attack))
         shared = {"scheme": self.scheme, "bits": self.codec.bits, "wall_seconds": time.perf_counter() - began}
         return Cell(cell.rows, {**describe(attack), **shared, **cell.summary})
 
     def decoder(self, user: int) -> nn.Module:
         """The decoder that ``user`` receives."""
         return self.codec.modulate(self.ground.decoder, self.book.codes[user].to(self.engine.device))
+
+    @cached_property
+    def attacker(self) -> Attacker:
+        """What the adversary of a model attack on this codec holds."""
+        return dataclasses.replace(self.ground.attacker, rival=getattr(self.codec, "rival", None))
 
     @cached_property
     def fingerprinted(self) -> list[Content]:
@@ -178,7 +184,7 @@ class Subject:
 
     def _model(self, attack: ModelAttack) -> Cell:
         users = range(self.plan.attacked_users)
-        label, attacker, seconds = self._label(attack), self.ground.attacker, 0.0
+        label, attacker, seconds = self._label(attack), self.attacker, 0.0
         attacked: list[Content] = []
         for user in users:
             decoder, rng = self.decoder(user), self.ground.attack_stream(plain_repr(attack), user)
@@ -191,22 +197,36 @@ class Subject:
         rows = fingerprinted_rows(label, soft, self.book, paired, self.plan.items)
         return Cell(rows, {"seconds": seconds, **self._damage(attacked, users)})
 
-    def _coalition(self, attack: CoalitionAttack) -> Cell:
+    def _coalition(self, attack: Coalition) -> Cell:
         groups = coalition_members(self.plan, attack.users)
-        label, seconds = self._label(attack), 0.0
+        label, seconds = self._label(cast(Attack, attack)), 0.0
         attacked: list[Content] = []
         for index, members in enumerate(groups):
-            decoders = [self.decoder(user) for user in members]
             rng = self.ground.attack_stream(plain_repr(attack), index)
-            began = time.perf_counter()
-            merged = attack(decoders, rng)
-            seconds += time.perf_counter() - began
-            attacked.append(self.engine.content(merged, self.ground.latents[members[0]]))
+            content, spent = self._merged(attack, members, rng)
+            seconds += spent
+            attacked.append(content)
             report(f"{self.scheme}: {label.repr}", index + 1, len(groups))
         owners = [members[0] for members in groups]
         soft, paired = self._read_and_compare(attacked, owners)
         rows = coalition_rows(label, soft, self.book, paired, groups)
         return Cell(rows, {"seconds": seconds, **self._damage(attacked, owners)})
+
+    def _merged(self, attack: Coalition, members: Sequence[int], rng: torch.Generator) -> tuple[Content, float]:
+        """What a coalition publishes of the first member's latents, and the seconds that the attack took."""
+        decoders, latents = [self.decoder(user) for user in members], self.ground.latents[members[0]]
+        if isinstance(attack, ContentCoalition):
+            contents = [self.engine.content(decoder, latents) for decoder in decoders]
+            began = time.perf_counter()
+            return attack.mix(contents, rng), time.perf_counter() - began
+        if isinstance(attack, InformedCoalition):
+            attacker, began = self.attacker, time.perf_counter()
+            merged = attack.merge(decoders, attacker, rng)
+        else:
+            began = time.perf_counter()
+            merged = attack(decoders, rng)
+        seconds = time.perf_counter() - began
+        return self.engine.content(merged, latents), seconds
 
     def _read_and_compare(self, attacked: list[Content], owners: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
         """Soft bits of an attacked decoder's content, and its fidelity to the public decoder's on the same latents."""

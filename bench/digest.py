@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import inspect
 import json
 import re
 import tempfile
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +61,59 @@ def plain_repr(thing: object) -> str:
 
 
 def source_digest(*things: object) -> str:
-    """Hash of the source files that define the classes of ``things``: edited code makes new cells."""
+    """Hash of the source files that define the classes of ``things``: edited code makes new cells.
+
+    For an attack that is every file of ``attacks`` that its own imports, directly or not, so that a change to a helper
+    that several attacks share does not leave their old cells valid.
+    """
     total = hashlib.sha256()
     for thing in things:
         path = inspect.getsourcefile(type(thing))
-        total.update(Path(path).read_bytes() if path and Path(path).is_file() else type(thing).__qualname__.encode())
+        if not path or not Path(path).is_file():
+            total.update(type(thing).__qualname__.encode())
+            continue
+        for file in [Path(path), *sorted(_reached(Path(path), type(thing).__module__))]:
+            total.update(file.read_bytes())
     return total.hexdigest()
+
+
+FOLLOWED = ("attacks",)
+"""Packages whose imports of their own modules are followed."""
+
+
+def _reached(path: Path, module: str) -> set[Path]:
+    """Other files of the module's package that ``path`` imports, at any depth."""
+    package, *below = module.split(".")
+    if package not in FOLLOWED:
+        return set()
+    root = path.parents[len(below) - (path.name != "__init__.py")]
+    found, waiting = {path}, [path]
+    while waiting:
+        names = _imported(waiting.pop().read_bytes(), package)
+        fresh = {file for name in names for file in _files(root, name)} - found
+        found |= fresh
+        waiting += fresh
+    return found - {path}
+
+
+@lru_cache(maxsize=1024)
+def _imported(source: bytes, package: str) -> frozenset[str]:
+    """Dotted names under ``package`` that a source file imports; ``from a import b`` counts as ``a.b``."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return frozenset(name for name in names if name.partition(".")[0] == package)
+
+
+def _files(root: Path, name: str) -> set[Path]:
+    """Files that importing ``name``, a module of the package in ``root`` or something in one, is about."""
+    parts = name.split(".")[1:]
+    for length in range(len(parts), -1, -1):
+        place = root.joinpath(*parts[:length])
+        for file in (place.with_suffix(".py"), place / "__init__.py"):
+            if file.is_file():
+                return {file}
+    return set()

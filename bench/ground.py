@@ -71,7 +71,10 @@ class Ground:
         """What the adversary of a model attack holds; never the benchmark's own latents."""
         pairs = self.engine.generator.public_pairs(self.plan.public_items, stream(self.plan.seed, "attacker"))
         latents, fields = (move(part, self.engine.device) for part in pairs)
-        return Attacker(self.decoder, latents, fields, self.engine.generator.decode, self._perceptual_loss)
+        vocoder = getattr(self.engine.generator, "other_vocoder", None)
+        vocoder = None if vocoder is None else move(vocoder, self.engine.device)
+        decode = self.engine.generator.decode
+        return Attacker(self.decoder, latents, fields, decode, self._perceptual_loss, vocoder)
 
     def _perceptual_loss(self, a: Tensor, b: Tensor) -> Tensor:
         """The modality's distance of two fields, (B,), differentiable in both."""

@@ -17,8 +17,10 @@ from torch import Tensor
 
 from bench.calibration import NullCheck, check_null, false_positive_bound, threshold
 from bench.codebook import code_book
+from bench.columns import ATTACKS, CAPACITY, LEADERBOARD
 from bench.metrics.attribution import hard_matches, identify, pool
 from bench.metrics.capacity import SIZES, capacity_users, identification_curve
+from bench.metrics.collusion import expected_match
 from bench.metrics.intervals import Interval, clustered, clustered_rate
 from bench.report import Row, write_csv, write_report
 from bench.results import Cell, Results
@@ -27,28 +29,6 @@ from bench.rows import MORE, SCHEMA, column, soft_bits
 
 POOLS = (1, 5, 20)
 """Items of one user that are read together."""
-
-# fmt: off
-LEADERBOARD = (
-    "rank", "scheme", "modality", "generator", "bits", "bit_accuracy", "bit_accuracy_lo", "bit_accuracy_hi",
-    "identification", "identification_n", "capacity_users", "fpr_upper", "quality_metric", "quality_original",
-    "quality_fingerprinted", "quality_delta", "paired_metric", "paired_value", "robustness_content",
-    "robustness_content_worst", "robustness_model", "robustness_model_worst", "robustness_coalition",
-    "seconds_per_copy", "fit_seconds", "users", "items", "preset", "version",
-)
-# fmt: on
-"""First columns of ``leaderboard.csv``, in this order."""
-
-# fmt: off
-ATTACKS = (
-    "scheme", "modality", "generator", "attack", "target", "strength", "unit", "bit_accuracy", "bit_accuracy_lo",
-    "bit_accuracy_hi", "identification", "identification_lo", "identification_hi", "identification_n",
-    "identification_5", "identification_20", "caught", "framed", "fpr", "fpr_upper", "negatives",
-)
-CAPACITY = (
-    "scheme", "items", "registered", "tau", "identification", "lo", "hi", "resolvable", "users",
-)
-# fmt: on
 
 NOTHING = Interval(math.nan, math.nan, math.nan)
 
@@ -99,7 +79,7 @@ class Score:
         return clustered_rate(identify(soft, users, self.codes, self.tau).correct.long(), users)
 
     def verdicts(self) -> tuple[float, float]:
-        """Coalitions, all their items read together: rates of a caught colluder, and of a framed innocent."""
+        """Coalitions and forgers, all items read together: rates of a caught colluder, and of a framed innocent."""
         if self.tau is None:
             return math.nan, math.nan
         soft, groups = pool(self.soft, self.groups.tolist(), self.plan.items)
@@ -108,7 +88,15 @@ class Score:
         judged = groups[matches.max(1).values >= self.tau].tolist()
         members = dict(zip(self.groups.tolist(), self.rows["members"].to_pylist(), strict=True))
         caught = sum(user in members[group] for user, group in zip(accused, judged, strict=True))
+        if self.summary["target"] == "framing":  # whoever is accused did nothing, and the forger is not registered
+            return math.nan, len(accused) / len(groups)
         return caught / len(groups), (len(accused) - caught) / len(groups)
+
+    @property
+    def colluders(self) -> int:
+        """Members of each coalition; 0 when the attack is none."""
+        members = self.rows["members"] if self.summary["target"] == "coalition" else []
+        return len(members[0]) if len(members) else 0
 
     def false_positives(self) -> tuple[float, float]:
         """Share of negatives that some registered user is accused of, and its upper 95 % bound."""
@@ -146,8 +134,8 @@ def attack_row(score: Score) -> Row:
     """One line of ``attacks.csv``."""
     summary, info = score.summary, score.results.info
     single, five, twenty = (score.identification(size) for size in POOLS)
-    coalition, kernel = summary["target"] == "coalition", info.get("kernel_metric", "kid")
-    caught, framed = score.verdicts() if coalition else (math.nan, math.nan)
+    accusing, kernel = summary["target"] in ("coalition", "framing"), info.get("kernel_metric", "kid")
+    caught, framed = score.verdicts() if accusing else (math.nan, math.nan)
     fpr, fpr_upper = score.false_positives()
     return {
         "scheme": summary["scheme"],
@@ -164,6 +152,7 @@ def attack_row(score: Score) -> Row:
         "identification_20": twenty.mean,
         "caught": caught,
         "framed": framed,
+        "bit_accuracy_majority": expected_match(score.colluders) if score.colluders else math.nan,
         "fpr": fpr,
         "fpr_upper": fpr_upper,
         "negatives": score.negatives.num_rows,

@@ -1,4 +1,4 @@
-"""How results name an attack: its class, and its first field as the strength."""
+"""How results name an attack: its class with its switches, and its first field as the strength."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import math
 
 
 def attack_name(attack: object) -> str:
-    """Class name of an attack, such as ``GaussianNoise``."""
-    return type(attack).__name__
+    """Class name of an attack, such as ``GaussianNoise``, and what of it is switched on."""
+    fields = dataclasses.fields(attack) if dataclasses.is_dataclass(attack) else ()
+    switches = [field.name.replace("_", " ") for field in fields if getattr(attack, field.name) is True]
+    return ", ".join([type(attack).__name__, *switches])
 
 
 def attack_strength(attack: object) -> float:

@@ -160,4 +160,4 @@ def within(plan: Plan, attacks: Sequence[Attack]) -> list[Attack]:
 def _has_decoders(plan: Plan, attack: Attack) -> bool:
     if attack.target == "coalition":
         return plan.coalitions > 0 and getattr(attack, "users", 1) <= plan.users
-    return attack.target != "model" or plan.attacked_users > 0
+    return attack.target not in ("model", "framing") or plan.attacked_users > 0

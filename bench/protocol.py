@@ -22,7 +22,7 @@ from torch import Tensor, nn
 Content = Any
 """A batch of published items: uint8 tensor (B, 3, H, W), :class:`Clips`, or a list of meshes."""
 
-Target = Literal["none", "content", "model", "coalition"]
+Target = Literal["none", "content", "model", "coalition", "framing"]
 
 
 class UserError(ValueError):
@@ -150,7 +150,10 @@ class Modality(Protocol):
 
 @runtime_checkable
 class Codec(Protocol):
-    """A trained fingerprint: writes codes into decoders and reads soft bits from content."""
+    """A trained fingerprint: writes codes into decoders and reads soft bits from content.
+
+    ``rival``, optional, is a codec of the same scheme that an attacker fitted with an own key, or None.
+    """
 
     @property
     def bits(self) -> int:
@@ -192,6 +195,8 @@ class Attacker:
         fields: the clean content that those latents encode, in the range that ``decode`` puts out.
         decode: the generator's decode function.
         perceptual_loss: the modality's perceptual distance.
+        vocoder: another public vocoder for the spectrograms of an audio decoder that ends in one, or None.
+        rival: a codec of the scheme under attack that the attacker fitted with an own key, or None.
     """
 
     public_decoder: nn.Module
@@ -199,6 +204,8 @@ class Attacker:
     fields: Tensor
     decode: Callable[[nn.Module, Tensor], Tensor]
     perceptual_loss: Callable[[Tensor, Tensor], Tensor]
+    vocoder: nn.Module | None = None
+    rival: Codec | None = None
 
 
 @runtime_checkable
@@ -213,9 +220,12 @@ class ContentAttack(Protocol):
 
 @runtime_checkable
 class ModelAttack(Protocol):
-    """Changes one user's decoder, on its effective weights (``bench.weights``)."""
+    """Changes one user's decoder, on its effective weights (``bench.weights``).
 
-    target: ClassVar[Target]  # "model"
+    With the target ``framing`` it makes a decoder whose content is to be traced to that user, from its output only.
+    """
+
+    target: ClassVar[Target]  # "model" or "framing"
 
     def __call__(self, decoder: nn.Module, attacker: Attacker, rng: torch.Generator) -> nn.Module:
         """An attacked copy."""

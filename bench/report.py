@@ -103,7 +103,8 @@ def _strongest(board: Sequence[Row], attacked: Sequence[Row], count: int = 3) ->
     """The attacks that cost each scheme most while they stay within the bound on quality."""
     rows: list[list[str]] = []
     for line in board:
-        able = [each for each in attacked if each["scheme"] == line["scheme"] and each["within_bound"]]
+        own = [each for each in attacked if each["scheme"] == line["scheme"] and each["target"] != "framing"]
+        able = [each for each in own if each["within_bound"]]
         for each in sorted(able, key=lambda each: each["bit_accuracy"])[:count]:
             known = not math.isnan(each["strength"])
             name = f"{each['attack']} ({short(each['strength'])} {each['unit']})" if known else each["attack"]

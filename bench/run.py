@@ -104,8 +104,14 @@ def _keys(ground: Ground, scheme: str, codec: Codec, attacks: Sequence[Attack]) 
         "code": source_digest(engine.modality, engine.generator, codec),
         "plan": {name: plan[name] for name in DETERMINES},
     }
-    named = [("none", ""), *((plain_repr(attack), source_digest(attack)) for attack in attacks)]
+    named = [("none", ""), *((plain_repr(attack), source_digest(attack), *_rival(attack, codec)) for attack in attacks)]
     return [digest_of(shared | {"attack": attack}) for attack in named]
+
+
+def _rival(attack: Attack, codec: Codec) -> list[str]:
+    """Hash of the codec that the attacker fitted, for an attack that uses it."""
+    rival: Codec | None = getattr(codec, "rival", None)
+    return [codec_digest(rival)] if rival is not None and getattr(attack, "uses_rival", False) else []
 
 
 def _info(ground: Ground, codecs: Mapping[str, Codec], attacks: Sequence[Attack]) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from bench.engine import move, pick_device
 from bench.presets import Plan, attacks_of, grid, within
@@ -89,13 +90,19 @@ def _stem(name: str) -> str:
 
 
 def _codec(modality: Modality, generator: Generator, name: str, plan: Plan) -> Codec:
-    """A codec from its file, or where ``fit`` left it. A scheme from outside is fitted here, each time."""
+    """A codec from its file, or where ``fit`` left it. A scheme from outside is fitted here, each time.
+
+    A second file beside it, of the same name with ``-rival``, holds what an attacker fitted, for overwriting.
+    """
     if is_outside(name):
         return find_scheme(name).fit(modality, generator, stream(plan.seed, "fit", title(name)))
     path = _codec_file(modality, generator, name)
     from schemes import load_codec
 
     codec: Codec = load_codec(path, modality, generator)
+    rival = path.with_name(f"{path.stem}-rival{path.suffix}")
+    if hasattr(codec, "rival") and rival.is_file():
+        return dataclasses.replace(cast(Any, codec), rival=load_codec(rival, modality, generator))  # type: ignore[no-any-return]
     return codec
 
 

@@ -85,11 +85,13 @@ class WeightModulationCodec:
         modulator: trained map from codes to weights.
         reader: trained network from observed tensors to soft bits.
         about: facts kept in the file: scheme, bits, digest of the decoder, fit time and log.
+        rival: a codec of the same scheme that an attacker fitted to overwrite this one's fingerprints with, or None.
     """
 
     modulator: nn.Module
     reader: nn.Module
     about: Mapping[str, str]
+    rival: WeightModulationCodec | None = None
     removable: ClassVar[bool] = False
 
     @property

@@ -12,7 +12,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from bench.leaderboard import LEADERBOARD, ranked, robustness, worst, write_tables
+from bench.columns import LEADERBOARD
+from bench.leaderboard import ranked, robustness, worst, write_tables
 from bench.printed import read_csv
 from bench.protocol import UserError
 from bench.report import for_json, write_csv
