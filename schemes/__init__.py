@@ -8,12 +8,14 @@ from pathlib import Path
 
 from bench.folders import cache_folder
 from bench.protocol import Codec, Generator, Modality, Scheme
-from schemes import files, posthoc, uchida, weight_modulation
+from schemes import files, posthoc, stable_signature, uchida, weight_modulation
 from schemes.coding import BCH, ErrorCorrected, Repetition, corrected
+from schemes.encoder import HiDDeN
 from schemes.files import Binder, decoder_digest, fits
 from schemes.hardening import Hardening
 from schemes.modulations import MODULATIONS, Amplitude
 from schemes.posthoc import Additive, HaarCosine, PostHoc
+from schemes.stable_signature import StableSignature
 from schemes.training import Recipe
 from schemes.uchida import Uchida
 from schemes.weight_modulation import WeightModulation
@@ -48,6 +50,8 @@ SCHEMES: dict[str, Scheme] = {
     **{kebab(name): WeightModulation(kind()) for name, kind in MODULATIONS.items() if kind is not Amplitude},
     **{f"wouaf-{name}": replace(WOUAF, recipe=Recipe(hardening=each)) for name, each in HARDENINGS.items()},
     **{f"wouaf-{name}": ErrorCorrected(replace(WOUAF, bits=each.length), each) for name, each in CODES.items()},
+    "hidden": WeightModulation(HiDDeN()),
+    "stable-signature": StableSignature(),
     "dwt-dct": PostHoc(HaarCosine()),
     "additive": PostHoc(Additive()),
     "uchida": Uchida(),
@@ -58,6 +62,7 @@ BINDERS: dict[str, Binder] = {
     weight_modulation.FORMAT: weight_modulation.bind,
     posthoc.FORMAT: posthoc.bind,
     uchida.FORMAT: uchida.bind,
+    stable_signature.FORMAT: stable_signature.bind,
 }
 """What rebuilds a codec, by the format of its file."""
 
@@ -66,9 +71,9 @@ def load_codec(path: Path, modality: Modality, generator: Generator) -> Codec:
     """Read a codec and bind it to the generator it was fitted for; see :func:`schemes.files.read`."""
 
     def behind_its_code(binder: Binder) -> Binder:
-        return lambda own, about, parts: corrected(binder(own, about, parts), about)
+        return lambda own, decoded, about, parts: corrected(binder(own, decoded, about, parts), about)
 
-    return files.read(path, generator, {name: behind_its_code(binder) for name, binder in BINDERS.items()})
+    return files.read(path, modality, generator, {name: behind_its_code(binder) for name, binder in BINDERS.items()})
 
 
 def find_codec(scheme: str, modality: str, generator: Generator) -> Path | None:

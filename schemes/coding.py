@@ -130,7 +130,7 @@ def _bch(whole: int, message: int) -> tuple[Any, Any]:
     try:
         import galois
     except ImportError as error:
-        raise UserError("BCH: expected the package 'galois', found none; run `pip install galois`") from error
+        raise UserError("BCH: expected the package 'galois', found none; install the extra `codes`") from error
     try:
         return galois.GF(2), galois.BCH(whole, message)
     except ValueError as error:
@@ -179,7 +179,7 @@ class ErrorCorrectedCodec:
     """
 
     inner: Any
-    code: BCH | Repetition
+    code: ErrorCode
 
     @property
     def bits(self) -> int:

@@ -12,9 +12,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from bench.protocol import Codec, Generator, UserError
+from bench.protocol import Codec, Generator, Modality, UserError
 
-Binder = Callable[[Generator, dict[str, str], dict[str, dict[str, Tensor]]], Codec]
+Binder = Callable[[Modality, Generator, dict[str, str], dict[str, dict[str, Tensor]]], Codec]
 """Rebuilds a codec from the facts of its file and the states of its parts."""
 
 
@@ -33,7 +33,7 @@ def write(path: Path, about: Mapping[str, str], parts: Mapping[str, Mapping[str,
     os.replace(partial, path)
 
 
-def read(path: Path, generator: Generator, binders: Mapping[str, Binder]) -> Codec:
+def read(path: Path, modality: Modality, generator: Generator, binders: Mapping[str, Binder]) -> Codec:
     """Read a codec and bind it to the generator it was fitted for.
 
     Raises:
@@ -50,7 +50,7 @@ def read(path: Path, generator: Generator, binders: Mapping[str, Binder]) -> Cod
                 f"codec {path}: fitted for the decoder {about['decoder'][:12]} of {about['generator']}, "
                 f"found the decoder {found[:12]} of {generator.name}; run `make fit`"
             )
-        return binder(generator, about, _parts(state))
+        return binder(modality, generator, about, _parts(state))
     except (RuntimeError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, UserError):
             raise

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bench.precision import mixed
 from bench.protocol import Generator, Modality
 from bench.weights import effective_state, effective_weight, other_parameters, swapped, weighted_layers
 from schemes import straight_through
@@ -122,13 +123,13 @@ class Trial:
         decoder = generator.decoder
         with (
             swapped(decoder, {**weights.others, **effective_state(decoder, weights.effective)}),
-            torch.autocast(self.latents.device.type, torch.bfloat16),
+            mixed(self.latents.device),
         ):
             return generator.decode(decoder, self.latents)
 
     def bit_loss(self, seen: Tensor) -> Tensor:
         """Cross-entropy of the bits in observed tensors."""
-        with torch.autocast(seen.device.type, torch.bfloat16):
+        with mixed(seen.device):
             soft = self.setting.networks[1](seen)
         targets = (self.code > 0).to(soft.dtype).expand_as(soft)
         return F.binary_cross_entropy_with_logits(soft, targets)
@@ -170,7 +171,7 @@ def hardened_loss(trials: list[Trial], spec: Hardening, rng: torch.Generator) ->
         tensor = modality.soft_release(field)
         seen.append(straight_through.attacked(modality, field, tensor, rng) if spec.attacks else tensor)
     soft_targets = torch.cat([trial.code.expand(len(each), -1) for trial, each in zip(trials, seen, strict=True)])
-    with torch.autocast(seen[0].device.type, torch.bfloat16):
+    with mixed(seen[0].device):
         soft = reader(torch.cat(seen))
     return F.binary_cross_entropy_with_logits(soft, (soft_targets > 0).to(soft.dtype))
 

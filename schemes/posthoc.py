@@ -181,14 +181,14 @@ class PostHoc:
             "generator": generator.name,
             "fit_seconds": f"{time.monotonic() - began:.1f}",
         }
-        return bind(generator, about, {})
+        return bind(modality, generator, about, {})
 
 
 @dataclass(frozen=True, eq=False)
 class Stage:
     """Forward hook that marks what a decoder puts out; content is ``scale`` times that plus ``offset``."""
 
-    mark: Any
+    mark: Mark
     code: Tensor
     strength: float
     key: int
@@ -212,7 +212,7 @@ class PostHocCodec:
         about: facts kept in the file.
     """
 
-    mark: Any
+    mark: Mark
     stage: Mapping[str, Any]
     about: Mapping[str, str]
     removable: ClassVar[bool] = True
@@ -239,15 +239,16 @@ class PostHocCodec:
     @torch.inference_mode()
     def read(self, tensor: Tensor) -> Tensor:
         """Soft bits (B, bits) of observed tensors; positive means 1."""
-        soft: Tensor = self.mark.extract(tensor, self.bits, self.stage["strength"], self.stage["key"])
-        return soft
+        return self.mark.extract(tensor, self.bits, self.stage["strength"], self.stage["key"])
 
     def save(self, path: Path) -> None:
         """Write the facts; there are no weights."""
         files.write(path, self.about, {})
 
 
-def bind(generator: Generator, about: dict[str, str], parts: dict[str, dict[str, Tensor]]) -> PostHocCodec:
+def bind(
+    modality: Modality, generator: Generator, about: dict[str, str], parts: dict[str, dict[str, Tensor]]
+) -> PostHocCodec:
     """The codec in a file; see :func:`schemes.files.read`."""
     if parts:
         raise ValueError(f"an unknown part {sorted(parts)[0]!r}")

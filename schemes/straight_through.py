@@ -17,10 +17,12 @@ from bench.protocol import AttackFamily, Modality, UserError
 def content_attacks(modality: str) -> tuple[AttackFamily, ...]:
     """Families that act on this modality's content and need nothing that is not installed, in their order."""
     return tuple(
-        family
-        for family in families_for(modality).values()
-        if family.target == "content" and (family.requires is None or importlib.util.find_spec(family.requires))
+        family for family in families_for(modality).values() if family.target == "content" and _available(family)
     )
+
+
+def _available(family: AttackFamily) -> bool:
+    return family.requires is None or importlib.util.find_spec(family.requires) is not None
 
 
 def attacked(modality: Modality, field: Tensor, observed: Tensor, rng: torch.Generator) -> Tensor:

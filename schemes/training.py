@@ -145,7 +145,7 @@ def train(
         (bit_loss + progress.weight * distortion).backward()
         if hardening and progress.accuracy >= hardening.start:
             harden(setting, hardening, rng)
-        nn.utils.clip_grad_norm_(modulator.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(list(modulator.parameters()), 1.0)
         for optimiser in optimisers:
             optimiser.step()
         progress.update(accuracy, -10 * math.log10(max(error.item(), 1e-9)), recipe.psnr_db)

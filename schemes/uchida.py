@@ -64,7 +64,7 @@ class Uchida:
             "generator": generator.name,
             "fit_seconds": f"{time.monotonic() - began:.1f}",
         }
-        return bind(generator, about, {})
+        return bind(modality, generator, about, {})
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +131,9 @@ class UchidaCodec:
         return torch.randn(len(mean), self.bits, generator=stream(self.key, "projections")).to(mean.device)
 
 
-def bind(generator: Generator, about: dict[str, str], parts: dict[str, dict[str, Tensor]]) -> UchidaCodec:
+def bind(
+    modality: Modality, generator: Generator, about: dict[str, str], parts: dict[str, dict[str, Tensor]]
+) -> UchidaCodec:
     """The codec in a file; see :func:`schemes.files.read`."""
     if parts:
         raise ValueError(f"an unknown part {sorted(parts)[0]!r}")

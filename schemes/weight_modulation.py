@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from bench.protocol import Generator, Modality, UserError
 from bench.rng import child, fenced
 from bench.weights import replaced_copy
 from schemes import files, training
+from schemes.encoder import STAGES
 from schemes.files import check_bits, check_fingerprint, decoder_digest, half, signs
 from schemes.modulations import MODULATIONS, Amplitude, Modulation, other_values
 from schemes.readers import StatisticsNetwork, StatisticsReader
@@ -48,6 +49,8 @@ class WeightModulation:
             UserError: when ``bits`` is not positive, or the decoder has nothing to modulate.
         """
         check_bits(self.bits)
+        if self.recipe.hardening and type(self.modulation) in STAGES.values():
+            raise UserError(f"hardening: expected a modulation of weights, found {type(self.modulation).__name__}")
         began = time.monotonic()
         decoder = generator.decoder
         device = next(decoder.parameters()).device
@@ -86,12 +89,16 @@ class WeightModulationCodec:
     modulator: nn.Module
     reader: nn.Module
     about: Mapping[str, str]
-    removable: ClassVar[bool] = False
 
     @property
     def bits(self) -> int:
         """Fingerprint length."""
         return int(self.about["bits"])
+
+    @property
+    def removable(self) -> bool:
+        """Whether a user who holds the model can drop what marks: a stage behind the decoder."""
+        return hasattr(self.modulator, "staged")
 
     @property
     def fit_seconds(self) -> float:
@@ -110,8 +117,10 @@ class WeightModulationCodec:
             UserError: when the code has another length or another value.
         """
         check_fingerprint(fingerprint, self.bits)
-        modulator = cast(Any, self.modulator)
-        code = signs(fingerprint, decoder)
+        modulator, code = cast(Any, self.modulator), signs(fingerprint, decoder)
+        if hasattr(modulator, "staged"):
+            staged: nn.Module = modulator.staged(decoder, code)
+            return staged
         return replaced_copy(decoder, modulator.weights(decoder, code), other_values(modulator, decoder, code))
 
     @torch.inference_mode()
@@ -138,7 +147,9 @@ class WeightModulationCodec:
         return bits
 
 
-def bind(generator: Generator, about: dict[str, str], parts: dict[str, dict[str, Tensor]]) -> WeightModulationCodec:
+def bind(
+    modality: Modality, generator: Generator, about: dict[str, str], parts: dict[str, dict[str, Tensor]]
+) -> WeightModulationCodec:
     """The codec in a file; see :func:`schemes.files.read`."""
     if unknown := sorted(set(parts) - {"modulator", "reader"}):
         raise ValueError(f"an unknown part {unknown[0]!r}")
@@ -151,7 +162,7 @@ def _codec(decoder: nn.Module, about: dict[str, str], parts: dict[str, dict[str,
     Fresh from a fit, too: what is evaluated is then what :meth:`WeightModulationCodec.save` writes.
     """
     modulation = json.loads(about["modulation"])
-    spec = MODULATIONS[modulation.pop("name")](**modulation)
+    spec = (MODULATIONS | STAGES)[modulation.pop("name")](**modulation)
     device = next(decoder.parameters()).device
     modulator = spec.bind(decoder, int(about["bits"]), torch.Generator())
     settings = json.loads(about["reader"])

@@ -15,10 +15,14 @@ from bench.rng import stream
 from bench.weights import effective_weight, set_effective_weight
 from schemes import SCHEMES, load_codec
 from schemes.coding import BCH, CODES, ErrorCorrected, Repetition
+from schemes.encoder import HiDDeN
+from schemes.hardening import Hardening
 from schemes.posthoc import Additive, HaarCosine, PostHoc
+from schemes.stable_signature import StableSignature, Tuning, whitening
 from schemes.training import Recipe
 from schemes.uchida import Uchida
 from schemes.weight_modulation import WeightModulation, decoder_digest
+from schemes.white_box import WhiteBox
 from tests.test_weight_modulation import READER, SHORT, PaintGenerator
 from tests.toy import Toy
 
@@ -61,7 +65,8 @@ def test_where_no_code_word_is_near_the_bits_stay_as_they_are() -> None:
     soft = torch.randn(16, code.length, generator=stream(3))
     read = code.decode(soft)
     kept = (read == soft[:, :32]).all(1)
-    assert bool(kept.any()) and bool(read.isfinite().all())
+    assert bool(read.isfinite().all())
+    assert 0 < int(kept.sum()) < 16, kept
 
 
 def test_a_certain_word_counts_more_when_items_are_pooled() -> None:
@@ -178,12 +183,85 @@ def test_a_post_hoc_codec_marks_at_the_asked_fidelity_and_is_removable(mark: Any
         codec.modulate(paint.decoder, torch.tensor([1, 0, 2, 1]))
 
 
+# --- trained baselines
+
+QUICK = dataclasses.replace(SHORT, steps=2, batch=4, pool=8)
+
+
+def tensors(decoder: Any) -> Tensor:
+    return torch.cat([value.flatten() for value in decoder.state_dict().values()])
+
+
+def test_an_encoder_marks_behind_the_decoder_as_it_is_trained(tmp_path: Path) -> None:
+    paint, words = PaintGenerator(), payloads(3, 4)
+    codec: Any = WeightModulation(HiDDeN(8, 2), 4, QUICK, READER).fit(Toy(), paint, stream(0))
+    latents = paint.latents([""] * 3, stream(1))
+    with torch.no_grad(), codec.modulator.applied(paint.decoder, 2.0 * words - 1):
+        batched = paint.decode(paint.decoder, latents)
+    copies = [codec.modulate(paint.decoder, word) for word in words]
+    each = torch.cat([paint.decode(copy, latents[i : i + 1]) for i, copy in enumerate(copies)])
+    plain = paint.decode(paint.decoder, latents)
+    assert torch.allclose(batched, each, atol=0.02), "of one item and of three, the spread differs a little"
+    assert codec.removable and torch.equal(tensors(copies[0]), tensors(paint.decoder))
+    assert not torch.allclose(each, plain) and not torch.equal(paint.decode(copies[1], latents), each)
+    codec.save(tmp_path / "codec.safetensors")
+    again = load_codec(tmp_path / "codec.safetensors", Toy(), paint)
+    assert torch.equal(paint.decode(again.modulate(paint.decoder, words[0]), latents), paint.decode(copies[0], latents))
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_an_encoder_starts_quiet_and_trains_in_every_rank(rank: int) -> None:
+    layer = {1: torch.nn.Conv1d, 2: torch.nn.Conv2d, 3: torch.nn.Conv3d}[rank]
+    encoder: Any = HiDDeN(8, 2).bind(torch.nn.Sequential(layer(4, 2, 3)), 4, stream(0))
+    x = 5 * torch.randn(3, 2, *[6] * rank, generator=stream(0))
+    marked = encoder(x, 2.0 * payloads(3, 4) - 1)
+    assert 0 < float(((marked - x).std() / x.std()).detach()) < 0.2
+    marked.square().sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.abs().max() > 0 for parameter in encoder.parameters())
+
+
+def test_an_encoder_needs_places_and_no_hardening_of_weights() -> None:
+    with pytest.raises(UserError, match=r"^decoder Linear: expected a convolution as its last layer, found none$"):
+        HiDDeN().bind(torch.nn.Linear(3, 3), 4, stream(0))
+    recipe = dataclasses.replace(QUICK, hardening=Hardening(weight_noise=0.1))
+    with pytest.raises(UserError, match=r"^hardening: expected a modulation of weights, found HiDDeN$"):
+        WeightModulation(HiDDeN(), 4, recipe, READER).fit(Toy(), PaintGenerator(), stream(0))
+
+
+def test_whitened_bits_of_unmarked_content_are_uncorrelated() -> None:
+    mixed = torch.eye(4) + 0.3 * torch.rand(4, 4, generator=stream(1))
+    soft = torch.randn(500, 4, generator=stream(0)) @ mixed + 2
+    mean, matrix = whitening(soft)
+    white = (soft - mean) @ matrix.T
+    assert torch.allclose(torch.cov(white.T), torch.eye(4), atol=0.05) and float(white.mean().abs()) < 1e-3
+
+
+def test_stable_signature_tunes_a_copy_until_its_code_is_read(tmp_path: Path) -> None:
+    paint, modality = PaintGenerator(), Toy()
+    extractor = WeightModulation(HiDDeN(8, 2), 4, dataclasses.replace(QUICK, steps=30, pool=64), READER)
+    scheme = StableSignature(extractor, Tuning(steps=25, rate=5e-3, bit_weight=3.0, pool=8))
+    codec = scheme.fit(modality, paint, stream(0))
+    assert isinstance(codec, Codec) and (scheme.bits, codec.bits, codec.removable) == (4, 4, False)
+    word, before = torch.tensor([1, 0, 1, 1]), tensors(paint.decoder)
+    marked = codec.modulate(paint.decoder, word)
+    assert list(marked.state_dict()) == list(paint.decoder.state_dict())
+    assert torch.equal(tensors(paint.decoder), before) and not any(p.requires_grad for p in marked.parameters())
+    latents = paint.latents([""] * 32, stream(1))
+    soft = [codec.read(modality.soft_release(paint.decode(each, latents))) for each in (paint.decoder, marked)]
+    right = [float(((each > 0) == (word > 0)).float().mean()) for each in soft]
+    assert right[1] > max(0.85, right[0]), "on latents it was not tuned on"
+    codec.save(tmp_path / "codec.safetensors")
+    again = load_codec(tmp_path / "codec.safetensors", modality, paint)
+    assert torch.equal(tensors(again.modulate(paint.decoder, word)), tensors(marked))
+
+
 # --- white box
 
 
 def test_uchida_is_read_from_weights_and_content_tells_nothing(tmp_path: Path) -> None:
     paint = PaintGenerator()
     codec = Uchida(bits=16).fit(Toy(), paint, stream(0))
+    assert isinstance(codec, Codec) and isinstance(codec, WhiteBox) and not codec.removable
     word = payloads(1, 16)[0]
     marked = codec.modulate(paint.decoder, word)
     assert list(marked.state_dict()) == list(paint.decoder.state_dict())

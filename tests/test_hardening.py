@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attacks import families_for
+from bench.precision import mixed
 from bench.protocol import UserError
 from bench.rng import child, fenced, stream
 from bench.weights import effective_weight, swapped
@@ -60,7 +61,7 @@ def plain_training(modality: Any, generator: Any, networks: Any, pool: Any, reci
             group["lr"] = peak * training._factor(step, recipe.steps, recipe.decay)
         rows, codes = training._pairs(len(latents), recipe.batch, modulator.bits, rng)
         original = unmarked[rows].float()
-        with modulator.applied(generator.decoder, codes), torch.autocast("cpu", torch.bfloat16):
+        with modulator.applied(generator.decoder, codes), mixed(torch.device("cpu")):
             marked = modality.soft_release(generator.decode(generator.decoder, latents[rows]))
         seen = torch.cat([marked, original[: 1 + len(rows) // 5]])
         bit_loss, accuracy = training._bit_loss(reader, seen, codes, recipe.null)
@@ -131,11 +132,13 @@ def test_a_trial_is_the_decoder_that_a_user_would_get() -> None:
         assert torch.allclose(trial.field(trial.weights()).float(), expected, atol=0.02), "half precision"
 
 
-def moved(spec: Hardening, seed: int = 0) -> tuple[Trial, Weights, Weights]:
+def moved(spec: Hardening) -> tuple[Trial, Weights, Weights]:
+    """A user's weights before and after a change, without their graphs."""
     trial = one_trial()
     weights = trial.weights()
     (change,) = changes(spec)
-    return trial, weights, change(trial, weights, stream(seed, "change"))
+    after = change(trial, weights, stream(0, "change"))
+    return trial, weights.mapped(Tensor.detach), after.mapped(Tensor.detach)
 
 
 def test_noise_is_relative_to_each_tensor_and_on_all_of_them() -> None:
@@ -151,14 +154,16 @@ def test_noise_is_relative_to_each_tensor_and_on_all_of_them() -> None:
 
 def test_a_sharpening_step_unlearns_the_bits_and_has_its_length() -> None:
     trial, before, after = moved(Hardening(sharpness=0.05))
-    assert trial.bit_loss(trial.seen(after)) > trial.bit_loss(trial.seen(before))
+    with torch.no_grad():
+        assert trial.bit_loss(trial.seen(after)) > trial.bit_loss(trial.seen(before))
     for name, value in before.effective.items():
         assert float((after.effective[name] - value).norm() / value.norm()) == pytest.approx(0.05, rel=1e-3)
 
 
 def test_purification_moves_towards_unmarked_content() -> None:
     trial, before, after = moved(Hardening(purification=2))
-    assert trial.content_loss(after) < trial.content_loss(before)
+    with torch.no_grad():
+        assert trial.content_loss(after) < trial.content_loss(before)
     step = max(float((after.effective[name] - value).abs().max()) for name, value in before.effective.items())
     assert step <= 2 * hardening.PURIFICATION_RATE * 1.01
 
@@ -173,10 +178,12 @@ def test_a_path_is_between_the_public_and_the_users_decoder() -> None:
 
 
 def test_rounding_has_few_levels_and_passes_its_gradient() -> None:
-    trial, before, after = moved(Hardening(quantisation=4))
+    _, before, after = moved(Hardening(quantisation=4))
     counts = [value.unique().numel() for value in after.effective.values()]
     assert max(counts) <= 255 and max(counts) < max(value.numel() for value in before.effective.values())
-    sum(value.sum() for value in after.effective.values()).backward()
+    trial = one_trial()
+    (change,) = changes(Hardening(quantisation=4))
+    sum(value.sum() for value in change(trial, trial.weights(), stream(0)).effective.values()).backward()
     assert all(parameter.grad is not None for parameter in trial.setting.networks[0].parameters())
 
 
@@ -205,7 +212,7 @@ def test_recipes_are_reproducible_and_leave_the_public_decoder_alone() -> None:
         ready = setting()
         before = {key: value.clone() for key, value in ready.generator.decoder.state_dict().items()}
         spec = Hardening(weight_noise=0.2, sharpness=0.05, purification=1, path=0.5, quantisation=4, pruning=0.5)
-        results.append(float(hardened_loss(trials(ready, spec, stream(0)), spec, stream(1))))
+        results.append(hardened_loss(trials(ready, spec, stream(0)), spec, stream(1)).item())
         after = ready.generator.decoder.state_dict()
         assert all(torch.equal(value, after[key]) for key, value in before.items())
         assert all(parameter.grad is None for parameter in ready.generator.decoder.parameters())
@@ -271,7 +278,7 @@ def test_every_recipe_has_a_scheme_that_differs_in_nothing_else() -> None:
 
 def test_every_modulation_has_a_scheme() -> None:
     found = [type(each.modulation).__name__ for each in SCHEMES.values() if isinstance(each, WeightModulation)]
-    assert set(found) == set(MODULATIONS)
+    assert set(found) - {"HiDDeN"} == set(MODULATIONS)
 
 
 @pytest.mark.parametrize(

@@ -160,7 +160,6 @@ def test_the_identity_is_where_it_is_promised(name: str) -> None:
     model, x = decoder_for(name)
     modulator = MODULATIONS[name]().bind(model, BITS, stream(0))
     with modulator.applied(model, codes(3)):
-        assert relative(model(x), model(x)) == 0
         batched = model(x)
     assert relative(batched, model(x)) <= 1e-6
     assert energy_per_bit(modulator, model, codes(4)) == 0
@@ -169,7 +168,9 @@ def test_the_identity_is_where_it_is_promised(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in MODULATIONS if name not in IDENTITY])
 def test_what_starts_elsewhere_says_how_far(name: str) -> None:
     """‖W' - W‖² / ‖W‖² per bit is reported; depth is its root for a whole code wherever a depth is given."""
-    model = nn.Sequential(*[nn.Linear(64, 64) for _ in range(3)], nn.SiLU(), nn.Linear(64, 64)).requires_grad_(False)
+    model = nn.Sequential(*[nn.Linear(128, 128) for _ in range(3)], nn.SiLU(), nn.Linear(128, 128)).requires_grad_(
+        False
+    )
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(generator=stream(0, "weights"))
@@ -234,16 +235,16 @@ def test_mixing_is_orthogonal_and_keeps_every_filter_norm(name: str) -> None:
     base = effective_weight(model[1])
     assert relative(weight.norm(dim=1), base.norm(dim=1)) <= 1e-5
     mix = torch.linalg.solve(base.double(), weight.double())
-    assert float((mix.T @ mix - torch.eye(10)).detach().abs().max()) < 1e-4
+    assert float((mix.T @ mix - torch.eye(10)).detach().abs().max()) < 1e-3
 
 
 def test_a_rotation_changes_the_weight_by_the_law_of_cosines() -> None:
     model = nn.Sequential(*[nn.Linear(2, 2) for _ in range(3)]).requires_grad_(False)
     modulator, word = generic("Rotation", model), codes(1)
-    angle = float(modulator.coefficients(word)["1"])
+    angle = modulator.coefficients(word)["1"].item()
     base = effective_weight(model[1])
     change = (modulator.weights(model, word[0])["1"] - base).square().sum()
-    assert float(change) == pytest.approx(2 * (1 - math.cos(angle)) * float(base.square().sum()), rel=1e-4)
+    assert change.item() == pytest.approx(2 * (1 - math.cos(angle)) * float(base.square().sum()), rel=1e-4)
 
 
 def test_a_low_rank_change_has_that_rank() -> None:
@@ -293,10 +294,10 @@ def test_dithered_projections_lie_on_the_lattice_of_the_code_and_bear_noise_belo
     patterns = modulator.patterns("1", weight.numel())
     place = patterns @ weight.flatten() / step
     assert torch.allclose(place - word / 4, (place - word / 4).round(), atol=1e-3)
-    for share, same in ((0.24, True), (0.26, False)):
-        noise = (share * step * word) @ patterns  # on every bit at once, away from its point
-        read = modulator.evidence("1", weight - 2 * noise.view_as(weight), base) > 0
-        assert torch.equal(read, word > 0) == (same and share < 0.25)
+    for share in (0.24, 0.26):
+        noise = (share * step * word) @ patterns  # on every bit at once, towards the other lattice
+        read = modulator.evidence("1", weight - noise.view_as(weight), base) > 0
+        assert torch.equal(read, word > 0) == (share < 0.25)
 
 
 def test_differential_pairs_cancel_common_gain() -> None:

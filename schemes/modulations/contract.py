@@ -64,5 +64,5 @@ def energy_per_bit(modulator: Modulator, decoder: nn.Module, codes: Tensor) -> f
         pairs = [(value, effective_weight(decoder.get_submodule(name))) for name, value in values.items()]
         pairs += [(v, decoder.get_parameter(n)) for n, v in other_values(modulator, decoder, code).items()]
         change = sum(float((value - base).double().square().sum()) for value, base in pairs)
-        total += change / sum(float(base.double().square().sum()) for _, base in pairs)
+        total += change / max(sum(float(base.double().square().sum()) for _, base in pairs), 1e-300)
     return total / len(codes) / codes.shape[1]
