@@ -8,9 +8,11 @@ weight W' as v := W', g := ‖W'‖ is exact and keeps every state-dict key.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -26,6 +28,7 @@ KINDS = (
     nn.ConvTranspose3d,
     nn.Linear,
 )
+NONE: Mapping[str, Tensor] = MappingProxyType({})
 
 
 def weighted_layers(module: nn.Module) -> dict[str, nn.Module]:
@@ -84,6 +87,26 @@ def effective_state(module: nn.Module, weights: dict[str, Tensor]) -> dict[str, 
     return state
 
 
+@contextlib.contextmanager
+def swapped(module: nn.Module, state: Mapping[str, Tensor]) -> Iterator[None]:
+    """Within the context, parameters are the tensors of ``state``, by dotted name, graphs included; nothing is copied.
+
+    As ``torch.func.functional_call``, for code that calls the module itself.
+    """
+    owners = {name: module.get_submodule(name.rpartition(".")[0]) for name in state}
+    own = {name: owner._parameters[name.rpartition(".")[2]] for name, owner in owners.items()}
+    derived = {owner: owner.__dict__.get("weight") for owner in owners.values() if hasattr(owner, "weight_g")}
+    try:
+        for name, owner in owners.items():
+            owner._parameters[name.rpartition(".")[2]] = state[name]  # type: ignore[assignment]
+        yield
+    finally:
+        for name, owner in owners.items():
+            owner._parameters[name.rpartition(".")[2]] = own[name]
+        for owner, weight in derived.items():  # the forward pass left a weight with a graph
+            owner.__dict__["weight"] = weight
+
+
 def other_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
     """Parameters that are no part of an effective weight (biases, norm scales, embeddings), by dotted name."""
     weights = {id(p) for layer in weighted_layers(module).values() for p in _parameters(layer)}
@@ -98,10 +121,15 @@ def detached_copy(module: nn.Module) -> nn.Module:
     return _clone(module, {})
 
 
-def replaced_copy(module: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
+def replaced_copy(module: nn.Module, weights: dict[str, Tensor], others: Mapping[str, Tensor] = NONE) -> nn.Module:
     """Deep copy in which ``weights`` are effective, by layer name; it holds them themselves, not copies.
 
     A third faster than writing them into a :func:`detached_copy`, whose own weights would be copied for nothing.
+
+    Args:
+        module: what is copied.
+        weights: effective weights by layer name.
+        others: values of further parameters by dotted name: biases, norm scales.
 
     Raises:
         ValueError: when a shape differs from the layer's effective weight.
@@ -109,7 +137,7 @@ def replaced_copy(module: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
     for name, weight in weights.items():
         _check_shape(module.get_submodule(name), weight)
     memo: dict[int, Any] = {}
-    for name, value in effective_state(module, weights).items():
+    for name, value in {**effective_state(module, weights), **others}.items():
         own = module.get_parameter(name)
         memo[id(own)] = nn.Parameter(value.detach().to(own.dtype), own.requires_grad)
     return _clone(module, memo)

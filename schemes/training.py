@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
@@ -14,6 +14,9 @@ from torch.nn import functional as F
 
 from bench.precision import mixed
 from bench.protocol import Generator, Modality
+from bench.rng import stream
+from schemes.hardening import Hardening, Setting, adapt, harden
+from schemes.modulations import energy_per_bit
 
 logger = logging.getLogger("genprint")
 
@@ -21,7 +24,7 @@ START_WEIGHT = 3.0
 """Quality weight of the first step."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Recipe:
     """How modulator and reader are trained together, the base decoder frozen.
 
@@ -40,6 +43,7 @@ class Recipe:
         enough: running bit accuracy at which the fall begins before its time, and then makes up the same share of fewer
             steps.
         pool: training latents drawn once.
+        hardening: what is done to users' decoders meanwhile; None is the plain recipe.
     """
 
     steps: int = 10000
@@ -53,6 +57,12 @@ class Recipe:
     decay: float = 0.6
     enough: float = 0.985
     pool: int = 4096
+    hardening: Hardening | None = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        """All fields; ``hardening`` only where there is one, so that plain recipes are called what they always were."""
+        shown = [each.name for each in fields(self) if each.repr or getattr(self, each.name) is not None]
+        return f"Recipe({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
 
 
 @dataclass
@@ -90,6 +100,12 @@ def originals(modality: Modality, generator: Generator, latents: Tensor) -> Tens
     return torch.cat(parts)
 
 
+def energy(modulator: Any, decoder: nn.Module) -> float:
+    """Relative change of the weights per bit, over eight codes; see :func:`schemes.modulations.energy_per_bit`."""
+    codes = torch.randint(2, (8, modulator.bits), generator=stream(0, "energy")) * 2.0 - 1
+    return energy_per_bit(modulator, decoder, codes.to(next(decoder.parameters()).device))
+
+
 def train(
     modality: Modality,
     generator: Generator,
@@ -104,6 +120,7 @@ def train(
         The log: running bit accuracy, PSNR to the original output and quality weight, every 100 steps.
     """
     (modulator, reader), (latents, unmarked) = networks, pool
+    setting, hardening = Setting(modality, generator, networks, pool), recipe.hardening
     device = next(generator.decoder.parameters()).device
     optimisers = _optimisers(modulator, reader, recipe)
     groups = [group for optimiser in optimisers for group in optimiser.param_groups]
@@ -126,7 +143,9 @@ def train(
         for optimiser in optimisers:
             optimiser.zero_grad(set_to_none=True)
         (bit_loss + progress.weight * distortion).backward()
-        nn.utils.clip_grad_norm_(modulator.parameters(), 1.0)
+        if hardening and progress.accuracy >= hardening.start:
+            harden(setting, hardening, rng)
+        nn.utils.clip_grad_norm_(list(modulator.parameters()), 1.0)
         for optimiser in optimisers:
             optimiser.step()
         progress.update(accuracy, -10 * math.log10(max(error.item(), 1e-9)), recipe.psnr_db)
@@ -134,6 +153,8 @@ def train(
         steps = _steps(step, steps, progress.accuracy, recipe)
         if step % 100 == 0:
             _report(progress, step, steps, time.monotonic() - began)
+    if hardening:
+        adapt(setting, hardening.adaptation, rng)
     reader.eval()
     return progress
 

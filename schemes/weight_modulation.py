@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from bench.protocol import Generator, Modality, UserError
 from bench.rng import child, fenced
 from bench.weights import replaced_copy
-from schemes import training
-from schemes.modulations import Amplitude, Modulation
+from schemes import files, training
+from schemes.encoder import STAGES
+from schemes.files import check_bits, check_fingerprint, decoder_digest, half, signs
+from schemes.modulations import MODULATIONS, Amplitude, Modulation, other_values
 from schemes.readers import StatisticsNetwork, StatisticsReader
 from schemes.training import Recipe
 
 FORMAT = "genprint-weight-modulation-3"
-MODULATIONS: dict[str, type[Any]] = {"Amplitude": Amplitude}
 
 
 @dataclass(frozen=True)
@@ -51,8 +48,9 @@ class WeightModulation:
         Raises:
             UserError: when ``bits`` is not positive, or the decoder has nothing to modulate.
         """
-        if self.bits < 1:
-            raise UserError(f"bits: expected at least 1, found {self.bits}")
+        check_bits(self.bits)
+        if self.recipe.hardening and type(self.modulation) in STAGES.values():
+            raise UserError(f"hardening: expected a modulation of weights, found {type(self.modulation).__name__}")
         began = time.monotonic()
         decoder = generator.decoder
         device = next(decoder.parameters()).device
@@ -72,6 +70,7 @@ class WeightModulation:
             "decoder": decoder_digest(decoder),
             "generator": generator.name,
             "fit_seconds": f"{time.monotonic() - began:.1f}",
+            "energy_per_bit": f"{training.energy(modulator, decoder):.3g}",
             "log": json.dumps(progress.log),
         }
         return _codec(decoder, about, {"modulator": modulator.state_dict(), "reader": reader.state_dict()})
@@ -92,12 +91,16 @@ class WeightModulationCodec:
     reader: nn.Module
     about: Mapping[str, str]
     rival: WeightModulationCodec | None = None
-    removable: ClassVar[bool] = False
 
     @property
     def bits(self) -> int:
         """Fingerprint length."""
         return int(self.about["bits"])
+
+    @property
+    def removable(self) -> bool:
+        """Whether a user who holds the model can drop what marks: a stage behind the decoder."""
+        return hasattr(self.modulator, "staged")
 
     @property
     def fit_seconds(self) -> float:
@@ -115,15 +118,12 @@ class WeightModulationCodec:
         Raises:
             UserError: when the code has another length or another value.
         """
-        if fingerprint.shape != (self.bits,):
-            raise UserError(
-                f"fingerprint: expected {self.bits} values of 0 or 1, found the shape {tuple(fingerprint.shape)}"
-            )
-        if other := sorted(set(fingerprint.tolist()) - {0, 1}):
-            raise UserError(f"fingerprint: expected {self.bits} values of 0 or 1, found {other[0]:g}")
-        first = next(self.modulator.parameters())
-        code = fingerprint.to(first.device, first.dtype) * 2 - 1
-        return replaced_copy(decoder, cast(Any, self.modulator).weights(decoder, code))
+        check_fingerprint(fingerprint, self.bits)
+        modulator, code = cast(Any, self.modulator), signs(fingerprint, decoder)
+        if hasattr(modulator, "staged"):
+            staged: nn.Module = modulator.staged(decoder, code)
+            return staged
+        return replaced_copy(decoder, modulator.weights(decoder, code), other_values(modulator, decoder, code))
 
     @torch.inference_mode()
     def read(self, tensor: Tensor) -> Tensor:
@@ -134,57 +134,28 @@ class WeightModulationCodec:
 
     def save(self, path: Path) -> None:
         """Write everything as half-precision safetensors, atomically."""
-        parts = {"modulator": self.modulator, "reader": self.reader}
-        state = {f"{part}.{key}": _half(value) for part, m in parts.items() for key, value in m.state_dict().items()}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.part")
-        save_file(state, partial, dict(self.about))
-        os.replace(partial, path)
+        files.write(path, self.about, {"modulator": self.modulator.state_dict(), "reader": self.reader.state_dict()})
+
+    def read_weights(self, decoder: nn.Module, public: nn.Module) -> Tensor:
+        """Soft bits (bits,) from the weights of ``decoder`` beside the public ones.
+
+        Raises:
+            UserError: when the modulation cannot be read from weights.
+        """
+        if not hasattr(self.modulator, "read_weights"):
+            kind = type(self.modulator).__name__
+            raise UserError(f"{kind}: expected a modulation that can be read from weights, found one that cannot")
+        bits: Tensor = self.modulator.read_weights(decoder, public)  # type: ignore[operator]
+        return bits
 
 
-def load_codec(path: Path, modality: Modality, generator: Generator) -> WeightModulationCodec:
-    """Read a codec and bind it to the generator it was fitted for.
-
-    Raises:
-        UserError: when the file is missing, damaged, of another kind, or of another decoder.
-    """
-    try:
-        with safe_open(path, "pt") as file:
-            about = file.metadata() or {}
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
-    except FileNotFoundError as error:
-        raise UserError(f"codec {path}: expected a safetensors file, found none") from error
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"codec {path}: expected safetensors, found a damaged file ({error})") from error
-    if about.get("format") != FORMAT:
-        raise UserError(f"codec {path}: expected format {FORMAT}, found {about.get('format')}")
-    found = decoder_digest(generator.decoder)
-    try:
-        if about["decoder"] != found:
-            raise UserError(
-                f"codec {path}: fitted for the decoder {about['decoder'][:12]} of {about['generator']}, "
-                f"found the decoder {found[:12]} of {generator.name}; run `make fit`"
-            )
-        return _codec(generator.decoder, about, _parts(state))
-    except (RuntimeError, KeyError, TypeError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
-        raise UserError(f"codec {path}: expected what `fit` writes, found something else: {reason}") from error
-
-
-def fits(path: Path, generator: Generator) -> bool:
-    """Whether the codec in ``path`` was fitted for this generator's decoder."""
-    with safe_open(path, "pt") as file:
-        return (file.metadata() or {}).get("decoder") == decoder_digest(generator.decoder)
-
-
-def _parts(state: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    parts: dict[str, dict[str, Tensor]] = {"modulator": {}, "reader": {}}
-    for key, value in state.items():
-        part, _, name = key.partition(".")
-        parts[part][name] = value.float() if value.is_floating_point() else value
-    return parts
+def bind(
+    modality: Modality, generator: Generator, about: dict[str, str], parts: dict[str, dict[str, Tensor]]
+) -> WeightModulationCodec:
+    """The codec in a file; see :func:`schemes.files.read`."""
+    if unknown := sorted(set(parts) - {"modulator", "reader"}):
+        raise ValueError(f"an unknown part {unknown[0]!r}")
+    return _codec(generator.decoder, about, parts)
 
 
 def _codec(decoder: nn.Module, about: dict[str, str], parts: dict[str, dict[str, Tensor]]) -> WeightModulationCodec:
@@ -193,7 +164,7 @@ def _codec(decoder: nn.Module, about: dict[str, str], parts: dict[str, dict[str,
     Fresh from a fit, too: what is evaluated is then what :meth:`WeightModulationCodec.save` writes.
     """
     modulation = json.loads(about["modulation"])
-    spec = MODULATIONS[modulation.pop("name")](**modulation)
+    spec = (MODULATIONS | STAGES)[modulation.pop("name")](**modulation)
     device = next(decoder.parameters()).device
     modulator = spec.bind(decoder, int(about["bits"]), torch.Generator())
     settings = json.loads(about["reader"])
@@ -201,23 +172,10 @@ def _codec(decoder: nn.Module, about: dict[str, str], parts: dict[str, dict[str,
     with fenced(0):
         reader = StatisticsNetwork(rank, channels, int(about["bits"]), StatisticsReader(**settings))
     for module, state in ((modulator, parts["modulator"]), (reader, parts["reader"])):
-        module.load_state_dict({key: _half(value).to(value.dtype) for key, value in state.items()})
+        module.load_state_dict({key: half(value).to(value.dtype) for key, value in state.items()})
         module.to(device).eval().requires_grad_(False)
     return WeightModulationCodec(modulator, reader, about)
 
 
-def _half(value: Tensor) -> Tensor:
-    return value.detach().cpu().half().contiguous() if value.is_floating_point() else value.detach().cpu().contiguous()
-
-
 def _fields(spec: Any) -> dict[str, Any]:
     return {item.name: getattr(spec, item.name) for item in dataclasses.fields(spec)}
-
-
-def decoder_digest(decoder: nn.Module) -> str:
-    """SHA-256 over names and values of a decoder's state: what a codec is bound to."""
-    total = hashlib.sha256()
-    for name, value in sorted(decoder.state_dict().items()):
-        total.update(f"{name} {tuple(value.shape)}".encode())
-        total.update(value.detach().cpu().float().contiguous().numpy().tobytes())
-    return total.hexdigest()

@@ -7,20 +7,15 @@ CVPR 2024, arXiv:2306.04744, sec. 3: W'[o, i] = s[i] · W[o, i] with s = A(M(cod
 from __future__ import annotations
 
 import contextlib
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from bench.protocol import UserError
 from bench.rng import fenced
-from bench.weights import effective_weight, input_axis, input_channels, weighted_layers
-
-# WOUAF modulates both convolutions of each resnet block and the attention's queries, keys and values.
-RESNET = re.compile(r"resnets\.\d+\.conv[12]$")
-ATTENTION = re.compile(r"(to_[qkv]|query|key|value)$")
+from bench.weights import effective_weight, input_axis, input_channels
+from schemes.modulations.layers import hooked, modulated_layers
 
 
 @dataclass(frozen=True)
@@ -39,24 +34,13 @@ class Amplitude:
     attention: bool = True
 
     def layers(self, decoder: nn.Module) -> dict[str, int]:
-        """Names of the modulated layers with their input channels.
-
-        A decoder without resnet blocks is modulated in every layer but its first and last.
-        """
-        every = weighted_layers(decoder)
-        named = {n for n in every if RESNET.search(n) or (self.attention and ATTENTION.search(n))}
-        if not any(RESNET.search(name) for name in named):
-            named = set(list(every)[1:-1])
-        return {name: input_channels(layer) for name, layer in every.items() if name in named}
+        """Names of the modulated layers with their input channels; see :func:`modulated_layers`."""
+        layers = modulated_layers(decoder, attention=self.attention)
+        return {name: input_channels(layer) for name, layer in layers.items()}
 
     def bind(self, decoder: nn.Module, bits: int, rng: torch.Generator) -> GainMap:
         """Fresh gain map for ``decoder``."""
-        layers = self.layers(decoder)
-        if not layers:
-            raise UserError(
-                f"decoder {type(decoder).__name__}: expected convolutions or linear layers to modulate, found none"
-            )
-        return GainMap(layers, bits, self, rng)
+        return GainMap(self.layers(decoder), bits, self, rng)
 
 
 class GainMap(nn.Module):
@@ -85,23 +69,23 @@ class GainMap(nn.Module):
 
     def weights(self, decoder: nn.Module, code: Tensor) -> dict[str, Tensor]:
         """Effective weights under one code; see :class:`schemes.modulations.contract.Modulator`."""
-        gains = self.gains(code[None])
-        layers = {name: decoder.get_submodule(name) for name in self.layers}
-        return {name: scale_inputs(layer, effective_weight(layer), gains[name][0]) for name, layer in layers.items()}
+        return gains_merged(decoder, self.gains(code[None]))
 
-    @contextlib.contextmanager
-    def applied(self, decoder: nn.Module, codes: Tensor) -> Iterator[None]:
+    def applied(self, decoder: nn.Module, codes: Tensor) -> contextlib.AbstractContextManager[None]:
         """Scale the inputs of each layer instead of its weight: the same product, batched over codes."""
-        gains = self.gains(codes)
-        handles = [
-            decoder.get_submodule(name).register_forward_pre_hook(_scaler(decoder.get_submodule(name), gain))
-            for name, gain in gains.items()
-        ]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
+        return gains_applied(decoder, self.gains(codes))
+
+
+def gains_merged(decoder: nn.Module, gains: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Effective weights by layer name with the gains (1, channels) of one code multiplied in."""
+    layers = {name: decoder.get_submodule(name) for name in gains}
+    return {name: scale_inputs(layer, effective_weight(layer), gains[name][0]) for name, layer in layers.items()}
+
+
+def gains_applied(decoder: nn.Module, gains: dict[str, Tensor]) -> contextlib.AbstractContextManager[None]:
+    """Within the context, what enters each layer is multiplied by gains (B, channels)."""
+    layers = {name: decoder.get_submodule(name) for name in gains}
+    return hooked([layers[name].register_forward_pre_hook(_scaler(layers[name], gain)) for name, gain in gains.items()])
 
 
 def scale_inputs(layer: nn.Module, weight: Tensor, gain: Tensor) -> Tensor:

@@ -1,0 +1,157 @@
+"""What modulations share: which layers they touch, the axes of a weight, and one weight per item of a batch."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench.protocol import UserError
+from bench.weights import effective_weight, input_axis, input_channels, weighted_layers
+
+# WOUAF modulates both convolutions of each resnet block and the attention's queries, keys and values.
+RESNET = re.compile(r"resnets\.\d+\.conv[12]$")
+ATTENTION = re.compile(r"(to_[qkv]|query|key|value)$")
+
+CONVOLUTIONS: dict[int, Callable[..., Tensor]] = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}
+TRANSPOSED: dict[int, Callable[..., Tensor]] = {3: F.conv_transpose1d, 4: F.conv_transpose2d, 5: F.conv_transpose3d}
+"""Functions by the number of axes of their weight."""
+
+
+def modulated_layers(decoder: nn.Module, *, attention: bool = True, last: int = 0) -> dict[str, nn.Module]:
+    """The layers that a code is written into, by name.
+
+    Those of WOUAF: both convolutions of resnet blocks and, with ``attention``, queries, keys and values. A decoder
+    without resnet blocks is modulated in every layer but its first and last.
+
+    Args:
+        decoder: the public decoder.
+        attention: whether attention projections count.
+        last: how many of these layers, from the output; 0 means all.
+
+    Raises:
+        UserError: when there is none.
+    """
+    every = weighted_layers(decoder)
+    named = {n for n in every if RESNET.search(n) or (attention and ATTENTION.search(n))}
+    if not any(RESNET.search(name) for name in named):
+        named = set(list(every)[1:-1])
+    if not named:
+        raise UserError(
+            f"decoder {type(decoder).__name__}: expected convolutions or linear layers to modulate, found none"
+        )
+    layers = {name: layer for name, layer in every.items() if name in named}
+    return dict(list(layers.items())[-last:]) if last else layers
+
+
+def groups_of(layer: nn.Module) -> int:
+    """Groups of a convolution; 1 for a linear layer."""
+    return int(getattr(layer, "groups", 1))
+
+
+def output_channels(layer: nn.Module) -> int:
+    """Number of channels that leave ``layer``, over all groups."""
+    return int(layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels)  # type: ignore[arg-type]
+
+
+def canonical(layer: nn.Module, weight: Tensor) -> Tensor:
+    """A weight as (groups, outputs per group, inputs per group, kernel positions), whatever the layer's kind.
+
+    Differentiable; :func:`restored` is the inverse. Leading axes before those of the layer's weight stay in front.
+    """
+    groups, kernel = groups_of(layer), _kernel(layer)
+    front = weight.shape[: weight.ndim - len(_shape(layer))]
+    if input_axis(layer) == 1:
+        return weight.reshape(*front, groups, output_channels(layer) // groups, input_channels(layer) // groups, kernel)
+    split = weight.reshape(*front, groups, input_channels(layer) // groups, output_channels(layer) // groups, kernel)
+    return split.transpose(-3, -2)
+
+
+def restored(layer: nn.Module, weight: Tensor) -> Tensor:
+    """A weight in the layer's own layout from that of :func:`canonical`."""
+    plain = weight if input_axis(layer) == 1 else weight.transpose(-3, -2)
+    return plain.reshape(*weight.shape[:-4], *_shape(layer))
+
+
+def _kernel(layer: nn.Module) -> int:
+    return math.prod(getattr(layer, "kernel_size", ()))
+
+
+def _shape(layer: nn.Module) -> tuple[int, ...]:
+    return tuple(effective_weight(layer).shape)
+
+
+@contextlib.contextmanager
+def individual_weights(decoder: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
+    """Within the context, item b of a batch passes through the layer ``name`` with ``weights[name][b]``.
+
+    One grouped convolution per layer, in which each item is a group: on a CPU as fast as one shared weight.
+    """
+    layers = {name: decoder.get_submodule(name) for name in weights}
+    own = {name: layer.__dict__.get("forward") for name, layer in layers.items()}
+    for name, layer in layers.items():
+        layer.__dict__["forward"] = _individual(layer, weights[name])
+    try:
+        yield
+    finally:
+        for name, layer in layers.items():
+            del layer.__dict__["forward"]
+            if own[name] is not None:
+                layer.__dict__["forward"] = own[name]
+
+
+def _individual(layer: nn.Module, weights: Tensor) -> Callable[[Tensor], Tensor]:
+    def forward(x: Tensor) -> Tensor:
+        if isinstance(layer, nn.Linear):
+            y = x.flatten(1, -2) if x.ndim > 2 else x[:, None]  # (B, positions, in)
+            out = y @ weights.to(y.dtype).transpose(1, 2)
+            return _with_bias(layer, out.reshape(*x.shape[:-1], -1), last=True)
+        return _with_bias(layer, _convolved(layer, x, weights), last=False)
+
+    return forward
+
+
+def _convolved(layer: nn.Module, x: Tensor, weights: Tensor) -> Tensor:
+    """Convolution without bias of items (B, C, ...), each with its own weight (B, ...), in one of B · groups groups."""
+    settings: dict[str, object] = {name: getattr(layer, name) for name in ("stride", "dilation")}
+    settings["groups"] = groups_of(layer) * len(x)
+    if input_axis(layer) == 0:
+        convolve = TRANSPOSED[weights.ndim - 1]
+        settings |= {"padding": layer.padding, "output_padding": layer.output_padding}
+    else:
+        convolve = CONVOLUTIONS[weights.ndim - 1]
+        settings["padding"] = layer.padding
+        if layer.padding_mode != "zeros":
+            x = F.pad(x, layer._reversed_padding_repeated_twice, mode=str(layer.padding_mode))  # type: ignore[arg-type]
+            settings["padding"] = 0
+    out = convolve(x.reshape(1, -1, *x.shape[2:]), weights.flatten(0, 1).to(x.dtype), **settings)
+    return out.view(len(x), -1, *out.shape[2:])
+
+
+def _with_bias(layer: nn.Module, out: Tensor, *, last: bool) -> Tensor:
+    bias = layer.bias
+    if not isinstance(bias, Tensor):
+        return out
+    return out + bias.to(out.dtype).view(-1, *[1] * (0 if last else out.ndim - 2))
+
+
+@contextlib.contextmanager
+def hooked(handles: list[torch.utils.hooks.RemovableHandle]) -> Iterator[None]:
+    """Remove hooks at the end, also after an exception."""
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def channel_view(layer: nn.Module, values: Tensor, x: Tensor) -> Tensor:
+    """Values (B, channels) in a shape that multiplies ``x``, whose channels are last for linear layers, else second."""
+    if isinstance(layer, nn.Linear | nn.LayerNorm):
+        return values.view(len(values), *[1] * (x.ndim - 2), -1)
+    return values.view(len(values), -1, *[1] * (x.ndim - 2))

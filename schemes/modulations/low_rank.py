@@ -1,0 +1,66 @@
+"""Low-rank modulation: the code in a small matrix between two trained factors.
+
+FI-LoRA, ICCV 2025 (github.com/jumpycat/FI-LORA): W' = W + B · Z(code) · A with rank 16 in the last stage, B = 0 at the
+start. Z is linear in the code here, a two-layer network there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from bench.weights import effective_weight
+from schemes.modulations.coefficients import CoefficientMap
+from schemes.modulations.layers import canonical, modulated_layers, restored
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """W' = W + s B Z A with Z = Z(code), (r, r), and W seen as a matrix (outputs, inputs · kernel) for each group.
+
+    Attributes:
+        rank: r; less where a layer has fewer inputs or outputs.
+        last: how many of the modulated layers, from the output; 0 means all.
+        attention: whether queries, keys and values are modulated too.
+    """
+
+    rank: int = 8
+    last: int = 0
+    attention: bool = True
+
+    def bind(self, decoder: nn.Module, bits: int, rng: torch.Generator) -> LowRankMap:
+        """Fresh factors for ``decoder``; B is zero."""
+        layers = modulated_layers(decoder, attention=self.attention, last=self.last)
+        shapes = {name: tuple(canonical(layer, effective_weight(layer)).shape) for name, layer in layers.items()}
+        return LowRankMap(shapes, bits, self.rank, rng)
+
+
+class LowRankMap(CoefficientMap):
+    """See :class:`LowRank`.
+
+    Entries of Z spread by 1/r over codes and rows of A have norm 1, so that a step of B is felt alike at any rank.
+    """
+
+    def __init__(self, shapes: dict[str, tuple[int, ...]], bits: int, rank: int, rng: torch.Generator) -> None:
+        ranks = {name: min(rank, out, inputs * kernel) for name, (_, out, inputs, kernel) in shapes.items()}
+        super().__init__({name: r * r for name, r in ranks.items()}, bits, 1 / rank, rng)
+        self.ranks = ranks
+        self.down, self.up = nn.ParameterDict(), nn.ParameterDict()
+        for name, (groups, out, inputs, kernel) in shapes.items():
+            rows = torch.randn(groups, self.ranks[name], inputs * kernel, generator=rng)
+            self.down[name.replace(".", "/")] = nn.Parameter(rows / rows.shape[-1] ** 0.5)
+            self.up[name.replace(".", "/")] = nn.Parameter(torch.zeros(groups, out, self.ranks[name]))
+
+    def changed(self, name: str, layer: nn.Module, weight: Tensor, values: Tensor) -> Tensor:
+        """The weight plus B Z A, in proportion to the weight's root mean square."""
+        base, key = canonical(layer, weight), name.replace(".", "/")  # (groups, out, in, kernel)
+        middle = values.view(len(values), 1, self.ranks[name], self.ranks[name])
+        change = self.up[key] @ middle @ self.down[key]  # (B, groups, out, in · kernel)
+        return restored(layer, base + rms(base) * change.unflatten(-1, tuple(base.shape[2:])))
+
+
+def rms(weight: Tensor) -> Tensor:
+    """Root mean square of a tensor, detached: the unit in which weights are changed."""
+    return weight.detach().square().mean().sqrt()
