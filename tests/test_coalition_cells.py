@@ -41,7 +41,7 @@ def coalitions(tmp_path_factory: pytest.TempPathFactory) -> Path:
         from tests.toy import Toy, ToyGenerator
 
         codec = ToyScheme().fit(Toy(), ToyGenerator(), stream(0, "fit", "ToyScheme"))
-        forger = Imitation(4, steps=80, rate=0.01)
+        forger = Imitation(4, steps=150, rate=0.01)
         Bench(Toy(), ToyGenerator(), codec)(folder / "out", attacks=[*TEAMS, ToyWeightNoise(), forger])
     return folder / "out"
 
