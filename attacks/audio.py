@@ -98,4 +98,4 @@ def tool_families(tools: Tools) -> tuple[AttackFamily, ...]:
         "audio-regeneration", lambda s: AudioRegeneration(int(s), reconstruct), (1, 2, 4), 0, "passes", WAVES
     )
     # An Oobleck encoder takes half a second for a clip of two seconds.
-    return (replace(regeneration, suites=("standard",), standard=(1, 2)),)
+    return (replace(regeneration, suites=("standard",), standard=(1,)),)

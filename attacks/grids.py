@@ -69,7 +69,6 @@ def weights_family(
     card: Card,
     *,
     standard: tuple[float, ...] | None = None,
-    quick: bool = False,
 ) -> AttackFamily:
     """A family of attacks on decoders, whatever they decode; its target is that of the attacks it makes.
 
@@ -80,9 +79,8 @@ def weights_family(
         card: see :class:`Card`.
         standard: strengths that suite ``standard`` takes, none for a family that only ``all`` runs; by default the
             whole grid, and the family is part of suite ``quick`` too.
-        quick: part of suite ``quick`` in any case.
     """
-    suites = ("quick", "standard") if quick or standard is None else ("standard",) if standard else ()
+    suites = ("quick", "standard") if standard is None else ("standard",) if standard else ()
     return AttackFamily(
         name=name,
         modality="any",

@@ -77,8 +77,7 @@ FAMILIES = (
         lambda s: FineTune(int(s)),
         STEPS,
         Card("Trains the decoder further on clean content that the public encoder encoded.", HU, PAIRS),
-        standard=(10, 30, 100),
-        quick=True,
+        standard=(10, 30),  # 100 steps of a waveform decoder take ten minutes a user, as in suite all
     ),
     weights_family(
         "weight-noise-kernels",
