@@ -120,7 +120,7 @@ FAMILIES = (
         PoissonNoise,
         Grid((300.0, 100.0, 30.0, 10.0, 3.0), 2, "photons at white"),
         Card("Adds the shot noise of a photograph taken in the dark.", "WatermarkLab"),
-        standard=(100.0, 10.0),
+        standard=(),
     ),
     image_family(
         "speckle",
