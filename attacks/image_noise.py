@@ -126,7 +126,7 @@ FAMILIES = (
         "speckle",
         Speckle,
         Grid((0.05, 0.1, 0.2, 0.4), 2, "std of the factor"),
-        Card("Adds film grain.", "WatermarkLab"),
+        Card("Adds grain, as film and laser light do.", "WatermarkLab"),
         standard=(),
     ),
 )

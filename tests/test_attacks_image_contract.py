@@ -30,9 +30,9 @@ def made(family: AttackFamily, strength: float) -> ContentAttack:
     """The attack of one strength, with what it needs of a scheme."""
     attack: Any = family.make(strength)
     if family.name == "square":
-        attack = dataclasses.replace(attack, queries=12)
+        attack = dataclasses.replace(attack, queries=8)
     if family.name == "pgd-surrogate":
-        attack = dataclasses.replace(attack, training=20, items=32)
+        attack = dataclasses.replace(attack, training=3, items=16)
     if hasattr(attack, "steps"):
         attack = dataclasses.replace(attack, steps=5)
     armed: ContentAttack = attack.armed(ACCESS, stream(0, "armed")) if hasattr(attack, "armed") else attack
