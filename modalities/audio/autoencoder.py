@@ -13,6 +13,7 @@ from diffusers import AutoencoderOobleck
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bench.precision import mixed
 from bench.rng import fenced, stream
 from modalities.audio import data
 from modalities.audio.denoiser import FRAMES, latents_of
@@ -78,7 +79,7 @@ def _train_decoder_round(
         x = torch.stack([clips[rows[row], :, start * HOP : (start + WINDOW) * HOP] for row in drawn])
         x = x.float().to(device) / 32768
         noise = NOISE * torch.randn(z.shape, generator=rng).to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=not name.endswith("exact")):
+        with mixed(device, enabled=not name.endswith("exact")):
             restored = decoder(z + noise).float()
         spectral, mel = stft_distance(x[:, 0], restored[:, 0]).mean(), mel_distance(x[:, 0], restored[:, 0]).mean()
         waveform = (relative_error(restored, x) + 0.003).log().mean()
@@ -111,7 +112,7 @@ def train_encoder(seed: int, device: torch.device, code: Code) -> nn.Module:
         x = crops(ENCODER.batch, rng).to(device)
         first = int(torch.randint(2, (), generator=rng)) * CROP // 2  # half of a piece: most of the time is its length
         x = x[..., first : first + CROP // 2]
-        with torch.autocast(device.type, torch.bfloat16):
+        with mixed(device):
             mean, scale = encoder(x).float().chunk(2, 1)
         exact, spread = code(x), F.softplus(scale) + 1e-4
         error = (relative_error(mean, exact, SILENT) + 0.003).log().mean()
@@ -120,7 +121,7 @@ def train_encoder(seed: int, device: torch.device, code: Code) -> nn.Module:
 
     def validate(averaged: nn.Module) -> dict[str, float]:
         x = data.shipped("reference")[0][::32].float().to(device) / 32768
-        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+        with torch.no_grad(), mixed(device):
             mean = averaged(x).float().chunk(2, 1)[0]
         return {"held_out_error_db": float(10 * relative_error(mean, code(x), SILENT).log10().mean())}
 

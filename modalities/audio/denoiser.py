@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import T5EncoderModel, T5Tokenizer
 
+from bench.precision import mixed
 from bench.rng import fenced, stream
 from modalities.audio import data, text
 from modalities.audio.scout import CHANNELS, HOP, Code
@@ -165,7 +166,7 @@ def _train_round(part: Round, model: Conditioned, pool: tuple[Tensor, Tensor, Te
         sigma = (math.pi / 2 * torch.rand(count, generator=rng)).tan().clamp(*NOISE_LEVELS).to(device)
         heard = (torch.rand(count, generator=rng) >= EMPTY_PROMPTS).float().to(device)
         wide = sigma.view(-1, 1, 1)
-        with torch.autocast(device.type, torch.bfloat16), _attention(device):
+        with mixed(device), _attention(device):
             predicted = conditioned(z + wide * noise, sigma, ids[rows], mask[rows], heard).float()
         target = (noise - wide * z) / (1 + wide.square()).sqrt()
         return F.mse_loss(predicted, target, reduction="none").mean((1, 2))

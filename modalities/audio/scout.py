@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bench.precision import mixed
 from bench.rng import fenced, stream
 from modalities.audio import data
 from modalities.audio.spectra import stft_distance
@@ -153,7 +154,7 @@ class Code:
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
         """Latents (B, 32, T / 256) of waveforms (B, 1, T) in [-1, 1]."""
-        with torch.autocast(x.device.type, torch.bfloat16):
+        with mixed(x.device):
             return self.scout.encode(x).float() / self.deviation.to(x.device)
 
 
@@ -167,7 +168,7 @@ def train(seed: int, device: torch.device) -> Code:
     def loss(step: int) -> dict[str, Tensor]:
         rng = stream(seed, "scout", step)
         x = crops(SCHEDULE.batch, rng).to(device)
-        with torch.autocast(device.type, torch.bfloat16):
+        with mixed(device):
             z = model.encode(x)
             level = z.detach().square().mean((1, 2), keepdim=True).sqrt()
             restored = model.decode(z + NOISE * level * torch.randn(z.shape, generator=rng).to(device))
@@ -178,7 +179,7 @@ def train(seed: int, device: torch.device) -> Code:
 
     def validate(averaged: nn.Module) -> dict[str, float]:
         x = data.shipped("reference")[0][::8].float().to(device) / 32768
-        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+        with torch.no_grad(), mixed(device):
             restored = averaged.decode(averaged.encode(x))  # type: ignore[operator]
         ratio = -10 * relative_error(restored, x).log10()
         return {

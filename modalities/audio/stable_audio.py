@@ -79,9 +79,12 @@ class StableAudioGenerator:
 
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
-        """Posterior means (B, C, frames) of waveforms (B, channels, T) in [-1, 1]; T a multiple of the hop."""
-        vae = self.pipeline.vae
-        parts = [vae.encode(part.to(self.device, vae.dtype)).latent_dist.mean for part in x.split(8)]
+        """Posterior means (B, C, frames) of waveforms (B, channels, T) in [-1, 1]; T a multiple of the hop.
+
+        One by one on a processor: the activations of eight leave its caches, and each then takes 1.7 times as long.
+        """
+        vae, together = self.pipeline.vae, 1 if self.device.type == "cpu" else 8
+        parts = [vae.encode(part.to(self.device, vae.dtype)).latent_dist.mean for part in x.split(together)]
         return torch.cat(parts).float().cpu()
 
     def training_latents(self, n: int, rng: torch.Generator) -> Tensor:
@@ -144,6 +147,6 @@ def load(spec: str | None, device: torch.device) -> StableAudioGenerator:
     name, pipeline, networks = load_pipeline(spec, EMBEDDED, device)
     if type(pipeline).__name__ != "StableAudioPipeline":
         raise UserError(f"generator {name}: expected a StableAudioPipeline, found {type(pipeline).__name__}")
-    if name == EMBEDDED.name:  # few steps and little guidance, as the codec that ships was fitted
-        return StableAudioGenerator(name, pipeline, networks, steps=16, guidance=2.0)
+    if name == EMBEDDED.name:  # few steps, and without guidance, as the codec that ships was fitted
+        return StableAudioGenerator(name, pipeline, networks, steps=16, guidance=1.0)
     return StableAudioGenerator(name, pipeline, networks)

@@ -18,6 +18,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 from torch.nn import functional as F
 
+from bench.precision import mixed
 from bench.rng import fenced, stream
 from modalities.image import data
 from modalities.image.perceptual import lpips
@@ -102,7 +103,7 @@ def train(seed: int, device: torch.device) -> AutoencoderKL:
         exact, half = code(x), SCHEDULE.batch // 2
         exact[:half] += 0.05 * torch.randn(exact[:half].shape, generator=rng)  # what a denoiser leaves over
         x, exact = x.to(device, memory_format=torch.channels_last), exact.to(device)
-        with torch.autocast(device.type, torch.bfloat16):
+        with mixed(device):
             posterior = model.encode(x[half:] * 2 - 1).latent_dist
             latents = torch.cat([exact[:half], posterior.mean.float()])
             restored = model.decode(latents).sample.float() / 2 + 0.5

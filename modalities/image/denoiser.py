@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from bench.precision import mixed
 from bench.rng import fenced, stream
 from modalities.image import data, text
 from modalities.image.autoencoder import CHANNELS, BlockCode, scaling_factor
@@ -132,7 +133,7 @@ def _train_round(part: Round, model: Conditioned, latents: Tensor, ids: Tensor, 
         drawn = torch.rand(count, generator=rng)
         time = (TIMES * (drawn.sqrt() if part.late else drawn)).long().to(device)
         noisy = schedule.add_noise(z, noise, time).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(device.type, torch.bfloat16):
+        with mixed(device):
             predicted = conditioned(noisy, time, ids[prompt.to(device)]).float()
         target = schedule.get_velocity(z, noise, time)
         return F.mse_loss(predicted, target, reduction="none").mean((1, 2, 3))

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from bench.precision import mixed
 from bench.rng import fenced, stream
 from modalities.image import data
 from modalities.image.perceptual import mobilenet
@@ -122,7 +123,7 @@ def train(seed: int, device: torch.device, folder: Path) -> tuple[CLIPTokenizer,
         rows = torch.randperm(len(kept), generator=rng)[: SCHEDULE.batch]
         captions = [varied_caption(by_code[codes[kept[i]]], styles[kept[i]], rng) for i in rows.tolist()]
         noise = 0.3 * torch.randn(len(rows), features.shape[1], generator=rng)
-        with torch.autocast(device.type, torch.bfloat16):
+        with mixed(device):
             logits = model(tokens(tokenizer, captions).to(device), features[rows] + noise.to(device)).float()
         truth = torch.arange(len(rows), device=device)
         total = (F.cross_entropy(logits, truth) + F.cross_entropy(logits.T, truth)) / 2
