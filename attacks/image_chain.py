@@ -157,18 +157,18 @@ class CropBrightnessJPEG:
     """Centre crop, brightness and JPEG in a row, as Stable Signature, Omni Seal Bench and Video Seal have it.
 
     Attributes:
-        quality: of the JPEG, which comes last; lower is stronger.
-        keep_ratio: share of the area that the crop keeps.
+        keep_ratio: share of the area that the crop keeps, in (0, 1]; lower is stronger.
         factor: of the brightness.
+        quality: of the JPEG.
     """
 
-    quality: int = 80
     keep_ratio: float = 0.5
     factor: float = 1.5
+    quality: int = 80
     target: ClassVar[Target] = "content"
 
     def __post_init__(self) -> None:
-        check_strength(self, 1, 100)
+        check_strength(self, 1e-4, 1)
 
     def links(self) -> tuple[ContentAttack, ...]:
         """The attacks in a row."""
@@ -217,9 +217,9 @@ FAMILIES = (
     ),
     image_family(
         "crop-brightness-jpeg",
-        lambda s: CropBrightnessJPEG(int(s)),
-        Grid((90, 80, 60, 40), 1, "quality"),
+        CropBrightnessJPEG,
+        Grid((0.9, 0.71, 0.5, 0.25), 2, "share of the area kept"),
         Card("Crops, brightens and posts the picture.", "Stable Signature, arXiv:2303.15435; Omni Seal Bench"),
-        standard=(80,),
+        standard=(0.5,),
     ),
 )

@@ -120,13 +120,13 @@ FAMILIES = (
         PoissonNoise,
         Grid((300.0, 100.0, 30.0, 10.0, 3.0), 2, "photons at white"),
         Card("Adds the shot noise of a photograph taken in the dark.", "WatermarkLab"),
-        standard=(100.0, 10.0),
+        standard=(),
     ),
     image_family(
         "speckle",
         Speckle,
         Grid((0.05, 0.1, 0.2, 0.4), 2, "std of the factor"),
-        Card("Adds film grain.", "WatermarkLab"),
+        Card("Adds grain, as film and laser light do.", "WatermarkLab"),
         standard=(),
     ),
 )

@@ -110,7 +110,7 @@ FAMILIES = (
         lambda s: MeanFilter(int(s)),
         Grid((3, 5, 7, 9), 0, "pixels"),
         Card("Averages neighbouring pixels.", "WatermarkLab"),
-        standard=(3, 5),
+        standard=(),
     ),
     image_family(
         "motion-blur",

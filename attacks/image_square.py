@@ -86,7 +86,7 @@ class Square:
 def _share(index: int, queries: int) -> float:
     """Share of the area that the square of one query has."""
     halvings = sum(index * 10_000 / queries > at for at in HALVED_AT)
-    return FIRST_SHARE / 2**halvings
+    return FIRST_SHARE * 0.5**halvings
 
 
 FAMILIES = (

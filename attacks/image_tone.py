@@ -186,7 +186,7 @@ FAMILIES = (
         lambda s: ColourQuantisation(int(s)),
         Grid((76, 32, 16, 8, 4), 1, "colours"),
         Card("Saves the picture with a palette, as GIF and PNG-8 do.", "WatermarkLab"),
-        standard=(32, 8),
+        standard=(),
     ),
     image_family(
         "chromatic-aberration",

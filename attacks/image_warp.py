@@ -209,7 +209,7 @@ FAMILIES = (
         Shear,
         Grid((5.0, 10.0, 20.0, 30.0, 45.0), 1, "degrees"),
         Card("Lets the picture lean to one side.", "WatermarkLab"),
-        standard=(10.0, 30.0),
+        standard=(),
     ),
     image_family(
         "perspective",

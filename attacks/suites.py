@@ -84,7 +84,7 @@ PEERS = {
             "median-filter": (3, 5, 9, 13, 17),
             "hue": (-0.1, -0.2, -0.3, -0.4, 0.1, 0.2, 0.3, 0.4, 0.5),
             "gaussian-blur": (0.8, 1.1, 1.7, 2.3, 2.9),
-            "crop-brightness-jpeg": (80,),
+            "crop-brightness-jpeg": (0.5,),
         },
     ),
     "wouaf": Suite(
@@ -116,7 +116,7 @@ PEERS = {
             "sharpness": (1.5, 2.0),
             "resize": (round(0.7**0.5, 4), round(0.1**0.5, 4)),
             "text-overlay": (0.15,),
-            "crop-brightness-jpeg": (80,),
+            "crop-brightness-jpeg": (0.5,),
         },
     ),
 }

@@ -71,7 +71,7 @@ def test_waves_chains_have_its_relative_strengths() -> None:
     links = (GaussianBlur(2.5), GaussianNoise(0.1), JPEG(10))  # 20 pixels of 512 are 2.5 of 64
     assert torch.equal(DegradationChain(5)(PICTURES, stream(0)), chained(PICTURES, links, stream(0)))
     assert [type(link) for link in CombinedChain(2).links()] == [GeometricChain, PhotometricChain, DegradationChain]
-    (crop, light, last) = CropBrightnessJPEG(80).links()
+    (crop, light, last) = CropBrightnessJPEG(0.5).links()
     assert (repr(crop), repr(light), last) == ("CentreCrop(keep_ratio=0.5)", "Brightness(factor=1.5)", JPEG(80))
 
 
@@ -103,11 +103,24 @@ DENOISERS: list[tuple[Callable[[float], ContentAttack], float]] = [
 def test_a_denoiser_removes_noise_of_the_deviation_it_is_told(
     make: Callable[[float], ContentAttack], gain_db: float
 ) -> None:
-    coarse = F.interpolate(torch.rand(1, 3, 5, 5, generator=stream(0)), (64, 64), mode="bicubic")
+    coarse = F.interpolate(torch.rand(1, 3, 3, 3, generator=stream(0)), (64, 64), mode="bicubic")
     clean = (coarse.clamp(0, 1) * 200 + 25).to(torch.uint8)
     noisy = GaussianNoise(0.08)(clean, stream(0))
     assert psnr(make(0.08)(noisy, stream(0)), clean) > psnr(noisy, clean) + gain_db
     assert psnr(make(0.08)(noisy, stream(0)), clean) > psnr(make(0.01)(noisy, stream(0)), clean) + 1
+
+
+def test_bilateral_filter_weighs_colours_by_the_deviation_that_it_says() -> None:
+    """One odd pixel amid a plane takes the Gaussian share of its neighbours that its distance in colour has."""
+    content = torch.full((1, 3, 33, 33), 100, dtype=torch.uint8)
+    content[..., 16, 16] = 130
+    apart = math.sqrt(3) * 30 / 255
+    weight = math.exp(-((apart / 0.2) ** 2) / 2)
+    steps = torch.arange(-4, 5).double()
+    spatial = torch.exp(-steps.square()[:, None] / 4.5 - steps.square() / 4.5).sum() - 1
+    expected = 100 + 30 / (1 + weight * spatial)
+    found = float(BilateralFilter(0.2)(content, stream(0))[0, 0, 16, 16])
+    assert found == pytest.approx(float(expected), abs=0.6)
 
 
 def test_bilateral_filter_smooths_ripples_and_keeps_edges() -> None:

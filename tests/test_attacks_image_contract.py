@@ -30,9 +30,9 @@ def made(family: AttackFamily, strength: float) -> ContentAttack:
     """The attack of one strength, with what it needs of a scheme."""
     attack: Any = family.make(strength)
     if family.name == "square":
-        attack = dataclasses.replace(attack, queries=12)
+        attack = dataclasses.replace(attack, queries=8)
     if family.name == "pgd-surrogate":
-        attack = dataclasses.replace(attack, training=20, items=32)
+        attack = dataclasses.replace(attack, training=3, items=16)
     if hasattr(attack, "steps"):
         attack = dataclasses.replace(attack, steps=5)
     armed: ContentAttack = attack.armed(ACCESS, stream(0, "armed")) if hasattr(attack, "armed") else attack
@@ -60,7 +60,8 @@ def test_attack_contract(family: AttackFamily, strength: float) -> None:
         assert torch.equal(once, again), "same stream, same damage"
         assert torch.equal(content, before), "the input was modified in place"
         assert name == "tiny" or not torch.equal(once, content), "the attack did nothing"
-    assert torch.equal(attack(BATCHES["wide"][:1], stream(0)), attack(BATCHES["wide"], stream(0))[:1]), "a neighbour"
+    other = torch.cat([BATCHES["wide"][:1], 255 - BATCHES["wide"][1:]])
+    assert torch.equal(attack(other, stream(0))[0], attack(BATCHES["wide"], stream(0))[0]), "a neighbour"
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
@@ -81,7 +82,7 @@ def test_a_family_lists_what_it_makes(family: AttackFamily) -> None:
         assert repr(attack) == repr(family.make(float(strength))), "one attack, two names"
         assert attack_strength(attack) == strength or family.name in PLAIN
     words = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", attack_name(attack))
-    assert family.name == words.lower()
+    assert family.name in (words.lower(), attack_name(attack).lower())
 
 
 @pytest.mark.parametrize("family", EVERY, ids=lambda family: family.name)
@@ -105,7 +106,7 @@ def test_the_everyday_attacks_run_in_every_suite_and_the_costly_ones_only_when_a
     standard = {family.name: len(family.standard or family.strengths) for family in EVERY if family.suites}
     everyday = {family.name for family in EVERY if "quick" in family.suites}
     assert len(everyday) == 16 and not [family for family in EVERY if "quick" in family.suites and family.standard]
-    assert len(standard) - len(everyday) <= 14
+    assert len(standard) - len(everyday) <= 12
     costly = ("bm3d", "non-local-means", "square", "rinsing", "neural-codec", "pgd-embedding", "pgd-surrogate")
     assert not set(costly) & set(standard)
 

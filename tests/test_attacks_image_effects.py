@@ -193,11 +193,11 @@ def test_a_format_that_pillow_lacks_is_named(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("degrees", [10.0, -30.0])
 def test_shear_moves_rows_by_the_tangent_and_back(degrees: float) -> None:
-    ramp = places(41, 161)
-    there = Shear(degrees)(ramp, stream(0))[0, 0].double() / 255 * 160
-    expected = torch.arange(161).double() + math.tan(math.radians(degrees)) * (torch.arange(41.0)[:, None] - 20)
-    inside = (expected > 1) & (expected < 159)
-    assert (there - expected)[inside].abs().max() < 0.4
+    ramp = places(41, 52)  # five levels a pixel
+    there = Shear(degrees)(ramp, stream(0))[0, 0].double() / 5
+    expected = torch.arange(52).double() + math.tan(math.radians(degrees)) * (torch.arange(41.0)[:, None] - 20)
+    inside = (expected > 1) & (expected < 50)
+    assert (there - expected)[inside].abs().max() < 0.15
     content = tvf.gaussian_blur(BATCHES["wide"], [9, 9], [2.0, 2.0])
     back = Shear(-degrees)(Shear(degrees)(content, stream(0)), stream(0))
     assert psnr(back[..., 18:-18], content[..., 18:-18]) > 38
@@ -212,20 +212,20 @@ def test_perspective_keeps_lines_straight_and_corners_within_their_bound() -> No
             points = item[:, row][:, mask[row]]
             assert points.shape[1] > 60
             assert torch.linalg.svdvals(points - points.mean(1, keepdim=True))[1] / math.sqrt(points.shape[1]) < 0.3
-    assert inside[:, 16:-16, 16:-16].all(), "no corner moves further than half the distortion"
+    assert inside[:, 18:-18, 18:-18].all(), "no corner moves further than half the distortion"
     outside = 1 - inside.double().mean((1, 2))
     assert outside.min() > 0.05 and outside.std() > 0.01, "pictures differ"
 
 
 @pytest.mark.parametrize("pixels", [1.0, 3.0])
 def test_elastic_displaces_by_the_length_that_it_says(pixels: float) -> None:
-    content = places(96, 96).expand(4, -1, -1, -1)
+    content = places(86, 86).expand(4, -1, -1, -1)  # three levels a pixel
     field = Elastic(pixels).field(content, stream(0))
     assert torch.allclose(field.square().sum(1).mean((1, 2)).sqrt(), torch.full((4,), pixels), rtol=1e-4)
-    moved = Elastic(pixels)(content, stream(0)).double() / 255 * 95
-    expected = torch.arange(96.0) + field[:, 0]
-    inside = (expected > 1) & (expected < 94)
-    assert (moved[:, 0] - expected)[inside].abs().max() < 0.4
+    moved = Elastic(pixels)(content, stream(0)).double() / 3
+    expected = torch.arange(86.0) + field[:, 0]
+    inside = (expected > 1) & (expected < 84)
+    assert (moved[:, 0] - expected)[inside].abs().max() < 0.2
     assert field.diff(dim=-1).abs().max() < pixels, "smooth"
 
 

@@ -55,4 +55,5 @@ def _denoised(pipeline: Any, scheduler: Any, latents: Tensor, noise: Tensor, sha
     for step in steps:
         guess = unet(scheduler.scale_model_input(z, step), step, encoder_hidden_states=empty).sample
         z = scheduler.step(guess, step, z).prev_sample
-    return z.float().cpu()
+    painted: Tensor = z.float().cpu()
+    return painted
