@@ -56,14 +56,15 @@ def draw(folder: Path) -> list[Path]:
     series = drawing.looks(name for table in (board, attacks, capacity) for name in table["scheme"])
     attacks["unit"] = attacks["unit"].fillna("").replace("none", "")
     content, model, coalition = (attacks[attacks["target"] == name] for name in ("content", "model", "coalition"))
-    damage = "quality" if _has(model, "quality") else "psnr"
+    paired = "psnr" if board.empty else str(board["paired_metric"].iloc[0])
+    damage = "quality" if _has(model, "quality") else paired
     plans: dict[str, tuple[bool, Callable[[], Figure]]] = {
         "scores": (not board.empty, lambda: scores(board, series)),
         "robustness_content": (_has(content, "bit_accuracy"), lambda: robustness(content, series)),
         "robustness_model": (_has(model, "bit_accuracy"), lambda: robustness(model, series)),
         "robustness_coalition": (_has(coalition, "caught"), lambda: coalitions(coalition, series)),
         "capacity": (_has(capacity, "identification"), lambda: capacities(capacity, series)),
-        "quality_content": (_has(content, "psnr"), lambda: trade_off(content, board, series, "psnr")),
+        "quality_content": (_has(content, paired), lambda: trade_off(content, board, series, paired)),
         "quality_model": (_has(model, damage), lambda: trade_off(model, board, series, damage)),
     }
     written: list[Path] = []
@@ -108,7 +109,7 @@ def robustness(attacks: Table, series: dict[str, Look]) -> Figure:
             rows = rows.sort_values("place")
             drawing.band(axes, rows["place"] + offset, rows, "bit_accuracy", series[scheme])
         axes.set_title(drawing.words(str(name)), loc="left")
-        axes.set_xticks(range(max(1, len(order))), [f"{strength:g}" for strength in order] or ["applied"])
+        axes.set_xticks(range(max(1, len(order))), [_tick(strength) for strength in order] or ["applied"])
         axes.set_xlim(*((-0.3, len(order) - 0.7) if len(order) > 1 else (-1, 1)))
         axes.set_xlabel(textwrap.fill(part["unit"].iloc[0], 24))
         axes.axhline(0.5, color=GREY, linewidth=0.9, linestyle=":")
@@ -195,6 +196,11 @@ def capacities(capacity: Table, series: dict[str, Look]) -> Figure:
     return figure
 
 
+def _tick(strength: float) -> str:
+    """Thousands as k, so that neighbours keep apart."""
+    return f"{strength / 1000:g}k" if abs(strength) >= 1000 else f"{strength:g}"
+
+
 def trade_off(attacks: Table, board: Table, series: dict[str, Look], damage: str) -> Figure:
     """Identification against the damage that each attack did; the line is the worst case up to that damage.
 
@@ -202,11 +208,11 @@ def trade_off(attacks: Table, board: Table, series: dict[str, Look], damage: str
         attacks: rows of one target.
         board: the leaderboard, for the name of the quality metric and the unattacked quality.
         series: look of each scheme.
-        damage: ``psnr`` (lower is more damage) or ``quality``, a Fréchet distance.
+        damage: a paired metric in dB, such as ``psnr`` (lower is more damage), or ``quality``, a Fréchet distance.
     """
     figure = Figure(figsize=(WIDTH * 0.75, 3.2), layout="constrained")
     axes = figure.add_subplot()
-    rising = damage != "psnr"
+    rising = damage == "quality"
     corners: list[tuple[float, float, str]] = []
     attacks = attacks[np.isfinite(attacks[damage]) & attacks["identification"].notna()]
     for scheme, rows in attacks.sort_values(damage, ascending=rising).groupby("scheme", sort=False):
@@ -228,9 +234,9 @@ def trade_off(attacks: Table, board: Table, series: dict[str, Look], damage: str
 
 def _damage_axis(axes: Axes, board: Table, attacks: Table, damage: str, series: dict[str, Look]) -> None:
     """Damage grows to the right; dotted lines show the quality without an attack."""
-    if damage == "psnr":
+    if damage != "quality":
         axes.invert_xaxis()
-        axes.set_xlabel("PSNR after the attack (dB); damage grows to the right")
+        axes.set_xlabel(f"{damage.upper().replace('_', '-')} after the attack (dB); damage grows to the right")
         return
     metric = f" ({board['quality_metric'].iloc[0]})" if len(board) else ""
     axes.set_xlabel(f"Fréchet distance{metric} after the attack; dotted: without attack")
