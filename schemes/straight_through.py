@@ -22,7 +22,8 @@ def content_attacks(modality: str) -> tuple[AttackFamily, ...]:
 
 
 def _available(family: AttackFamily) -> bool:
-    return family.requires is None or importlib.util.find_spec(family.requires) is not None
+    installed = family.requires is None or importlib.util.find_spec(family.requires) is not None
+    return installed and (family.missing is None or family.missing() is None)
 
 
 def attacked(modality: Modality, field: Tensor, observed: Tensor, rng: torch.Generator) -> Tensor:
