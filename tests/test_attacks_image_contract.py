@@ -81,6 +81,8 @@ def test_a_family_lists_what_it_makes(family: AttackFamily) -> None:
         assert attack.target == family.target
         assert repr(attack) == repr(family.make(float(strength))), "one attack, two names"
         assert attack_strength(attack) == strength or family.name in PLAIN
+    if family.target != "content":
+        return  # a switch of one class is a family of its own there, and names tell
     words = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", attack_name(attack))
     assert family.name in (words.lower(), attack_name(attack).lower())
 
@@ -94,7 +96,7 @@ def test_a_family_has_a_card(family: AttackFamily) -> None:
 def test_the_phone_book() -> None:
     assert "regeneration" not in ATTACKS and "regeneration" in families(TOOLS)
     assert all(name == family.name for name, family in ATTACKS.items())
-    assert {family.target for family in ATTACKS.values()} == {"content", "model", "coalition"}
+    assert {family.target for family in ATTACKS.values()} == {"content", "model", "coalition", "framing"}
     assert {family.modality for family in families_for("image").values()} == {"image", "any"}
     assert "audio-regeneration" not in families_for("image", TOOLS)
     assert len(EVERY) >= 60 and {family.name for family in EVERY} == {
