@@ -56,7 +56,7 @@ def draw(folder: Path) -> list[Path]:
     series = drawing.looks(name for table in (board, attacks, capacity) for name in table["scheme"])
     attacks["unit"] = attacks["unit"].fillna("").replace("none", "")
     content, model, coalition = (attacks[attacks["target"] == name] for name in ("content", "model", "coalition"))
-    paired = "psnr" if board.empty else str(board["paired_metric"].iloc[0])
+    paired = str(board["paired_metric"].iloc[0]) if len(board) and "paired_metric" in board else "psnr"
     damage = "quality" if _has(model, "quality") else paired
     plans: dict[str, tuple[bool, Callable[[], Figure]]] = {
         "scores": (not board.empty, lambda: scores(board, series)),

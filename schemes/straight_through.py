@@ -15,10 +15,9 @@ from bench.protocol import AttackFamily, Modality, UserError
 
 @cache
 def content_attacks(modality: str) -> tuple[AttackFamily, ...]:
-    """Families that act on this modality's content and need nothing that is not installed, in their order."""
-    return tuple(
-        family for family in families_for(modality).values() if family.target == "content" and _available(family)
-    )
+    """The everyday families on this modality's content, those of suite ``quick``, that can run here, in their order."""
+    everyday = (each for each in families_for(modality).values() if "quick" in each.suites)
+    return tuple(family for family in everyday if family.target == "content" and _available(family))
 
 
 def _available(family: AttackFamily) -> bool:

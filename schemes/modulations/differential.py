@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from bench.protocol import UserError
 from bench.weights import effective_weight, input_channels
 from schemes.modulations.amplitude import gains_applied, gains_merged
 from schemes.modulations.layers import canonical, modulated_layers
@@ -32,8 +33,18 @@ class Differential:
     attention: bool = True
 
     def bind(self, decoder: nn.Module, bits: int, rng: torch.Generator) -> PairMap:
-        """Fresh pairs and depths for ``decoder``."""
-        return PairMap(modulated_layers(decoder, attention=self.attention), bits, self.depth, rng)
+        """Fresh pairs and depths for ``decoder``.
+
+        Raises:
+            UserError: when there are fewer pairs than bits.
+        """
+        layers = modulated_layers(decoder, attention=self.attention)
+        pairs = sum(input_channels(layer) // 2 for layer in layers.values())
+        if pairs < bits:
+            raise UserError(
+                f"decoder {type(decoder).__name__}: expected a pair of channels for each of {bits} bits, found {pairs}"
+            )
+        return PairMap(layers, bits, self.depth, rng)
 
 
 class PairMap(nn.Module):
