@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from bench import commands, tracing_commands
+from bench import commands, generator_commands, tracing_commands
 from bench.protocol import UserError
 
 
@@ -39,6 +39,8 @@ app.command("run")(commands.run)
 app.command("fit")(commands.fit)
 app.command("generate")(tracing_commands.generate)
 app.command("trace")(tracing_commands.trace)
+app.command("export")(generator_commands.export)
+app.command("inspect")(generator_commands.inspect)
 app.command("list")(commands.list_)
 app.command("leaderboard")(commands.leaderboard)
 app.command("figures")(commands.figures)

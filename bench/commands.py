@@ -17,10 +17,10 @@ from rich.console import Console
 
 from bench import printed
 from bench.engine import pick_device, set_up
-from bench.planning import adjusted
+from bench.planning import adjusted, told
 from bench.presets import PRESETS, Plan
 from bench.progress import shown
-from bench.protocol import Attack, Generator, Modality, UserError
+from bench.protocol import Attack, Generator, Modality, Scheme, UserError
 from bench.registry import lookup, unknown
 from bench.report import for_json
 from bench.results import Results, read_info
@@ -44,7 +44,11 @@ KINDS = ("modalities", "schemes", "attacks", "suites", "presets")
 
 ModalityName = Annotated[str, typer.Option(help="A name that `list modalities` prints, or package.module:Class.")]
 Spec = Annotated[
-    str | None, typer.Option(help="Hub id, local folder or package.module:Class; default the embedded generator.")
+    str | None,
+    typer.Option(
+        help="Hub id, folder, .pt2 file or package.module:Class; settings may follow: FOLDER?dtype=bfloat16&size=512; "
+        "default the embedded generator."
+    ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, ...; auto takes CUDA when there is one.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
@@ -119,14 +123,21 @@ def fit(
     out: Annotated[Path | None, typer.Option(help="Codec file to write; default where `run` looks for it.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
     steps: Annotated[int, typer.Option(help="Of the training, instead of the scheme's; 0 leaves them.")] = 0,
+    batch: Annotated[int, typer.Option(help="Items per step, instead of the scheme's; 0 leaves them.")] = 0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Time three steps, tell what all take, keep nothing.")
+    ] = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Train a scheme's codec for one generator and save it."""
     began, medium = time.perf_counter(), find_modality(modality)
-    description = adjusted(find_scheme(scheme), steps)
+    description = adjusted(find_scheme(scheme), steps, batch)
     source = load_generator(medium, generator, device)
     medium = matched(medium, source)
+    if dry_run:
+        _rehearse(description, medium, source, as_json=as_json)
+        return
     path = out or default_codec_path(scheme, medium, source)
     _check_writable(path)
     with shown(Console(stderr=True), quiet=quiet), contextlib.redirect_stdout(io.StringIO() if quiet else sys.stderr):
@@ -137,6 +148,17 @@ def fit(
         print_json(facts)
     elif not quiet:
         printed.console().print(f"wrote {path} ({codec.bits} bits, {facts['seconds']} s)", markup=False, soft_wrap=True)
+
+
+def _rehearse(description: Scheme, medium: Modality, source: Generator, *, as_json: bool) -> None:
+    from schemes.rehearsal import rehearse
+
+    with shown(Console(stderr=True), quiet=as_json):
+        found = rehearse(description, medium, source, stream(0, "rehearsal"))
+    if as_json:
+        print_json(asdict(found) | {"seconds": found.seconds})
+    else:
+        printed.console().print(told(found), markup=False, highlight=False, soft_wrap=True)
 
 
 def list_(

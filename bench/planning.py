@@ -8,17 +8,44 @@ from typing import Any
 from bench.protocol import UserError
 
 
-def adjusted(scheme: Any, steps: int) -> Any:
-    """The same scheme with other ``steps`` of its recipe; 0 leaves them as they are.
+def adjusted(scheme: Any, steps: int, batch: int = 0) -> Any:
+    """The same scheme with other ``steps`` or another ``batch`` of its recipe; 0 leaves them as they are.
 
     Raises:
-        UserError: when it is not trained in steps, or there are fewer than one.
+        UserError: when it is not trained so, or there are fewer than one.
     """
-    if not steps:
-        return scheme
-    recipe: Any = getattr(scheme, "recipe", None)
-    if not hasattr(recipe, "steps"):
-        raise UserError(f"steps: expected a scheme whose training has it, found {type(scheme).__name__}")
-    if steps < 1:
-        raise UserError(f"steps: expected at least 1, found {steps}")
-    return dataclasses.replace(scheme, recipe=dataclasses.replace(recipe, steps=steps))
+    for name, value in (("steps", steps), ("batch", batch)):
+        if not value:
+            continue
+        recipe: Any = getattr(scheme, "recipe", None)
+        if not hasattr(recipe, name):
+            raise UserError(f"{name}: expected a scheme whose training has it, found {type(scheme).__name__}")
+        if value < 1:
+            raise UserError(f"{name}: expected at least 1, found {value}")
+        scheme = dataclasses.replace(scheme, recipe=dataclasses.replace(recipe, **{name: value}))
+    return scheme
+
+
+def told(rehearsal: Any) -> str:
+    """What a fit would take, in one line.
+
+    Args:
+        rehearsal: see :class:`schemes.rehearsal.Rehearsal`.
+    """
+    whole = f"at most {rehearsal.steps} steps of {rehearsal.batch} items, {rehearsal.seconds_per_step:.3g} s each"
+    pool = f"{rehearsal.pool} latents first, about {duration(rehearsal.latents_seconds)}"
+    memory = f"peak memory {rehearsal.peak_bytes / 1e9:.1f} GB"
+    return f"{whole}; {pool}; about {duration(rehearsal.seconds)} in all; {memory}; nothing was kept"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words.
+
+    Example:
+        >>> duration(5400)
+        '1.5 h'
+    """
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
+from bench.inspection import Entry
 from bench.protocol import UserError
 from bench.report import SHOWN, Row, heading, short
 
@@ -82,6 +83,21 @@ def _with_interval(line: Row, name: str) -> str:
 def traces(to: Console, rows: Sequence[Sequence[str]]) -> None:
     """Print who is named by each file."""
     to.print(_table("", ["file", "made by", "bits that match", "nearest user", "by chance"], rows))
+
+
+def tree(to: Console, title: str, entries: Sequence[Entry]) -> None:
+    """Print the modules of a decoder, each below the one that holds it."""
+    rows = [
+        [
+            "  " * (entry.depth - 1) + entry.path.rpartition(".")[2],
+            entry.kind,
+            "×".join(map(str, entry.shape)),
+            f"{entry.parameters:,}",
+            entry.state,
+        ]
+        for entry in entries
+    ]
+    to.print(_table(title, ["module", "kind", "weight", "parameters", "fingerprint"], rows))
 
 
 def stages(to: Console, info: Mapping[str, Any]) -> None:

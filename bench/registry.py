@@ -53,8 +53,17 @@ def outside(kind: str, name: str, contract: type) -> Any:
         made = getattr(import_module(module_name), class_name)()
     except (ImportError, AttributeError, TypeError) as error:
         raise UserError(f"{kind} {name!r}: expected a class that can be made without arguments: {error}") from error
+    require(kind, name, made, contract)
+    return made
+
+
+def require(kind: str, name: str, made: object, contract: type) -> None:
+    """Refuse what does not satisfy a contract.
+
+    Raises:
+        UserError: names the thing and the contract.
+    """
     if not isinstance(made, contract):
         raise UserError(
             f"{kind} {name!r}: expected the members of bench.protocol.{contract.__name__}, some are missing"
         )
-    return made

@@ -9,10 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import torch
+
 from bench.engine import move, pick_device
 from bench.presets import Plan, attacks_of, grid, within
 from bench.protocol import Attack, AttackFamily, Codec, ContentAttack, Generator, Modality, Scheme, UserError
-from bench.registry import is_outside, lookup, outside, unknown
+from bench.registry import is_outside, lookup, outside, require, unknown
 from bench.rng import stream
 
 logger = logging.getLogger("genprint")
@@ -30,6 +32,13 @@ def find_modality(name: str) -> Modality:
     return lookup("modality", name, MODALITIES)()
 
 
+def modality_names() -> list[str]:
+    """Names of our modalities, the default one first."""
+    from modalities import MODALITIES
+
+    return list(MODALITIES)
+
+
 def with_features(modality: Modality, name: str) -> Modality:
     """The modality with the features of its quality metric replaced; never another set than the one asked for."""
     if name == "default":
@@ -43,18 +52,43 @@ def with_features(modality: Modality, name: str) -> Modality:
 
 
 def load_generator(modality: Modality, spec: str | None, device: str) -> Generator:
-    """The embedded generator, one from outside, or one that the modality loads, on the device."""
-    if spec is not None and is_outside(spec) and not Path(spec).exists():
-        made: Generator = outside("generator", spec, Generator)
+    """The embedded generator, one from outside, or one that the modality loads, on the device.
+
+    Behind a question mark a spec may have settings for the modality's own loaders; an outside class that is no
+    generator, such as a network, goes through them too.
+    """
+    where = pick_device(device)
+    place = (spec or "").partition("?")[0]
+    if spec is not None and is_outside(place) and not Path(spec).exists():
+        made: Generator = _from_outside(modality, spec, place, where)
     else:
-        made = modality.generator(spec)
-    moved: Generator = move(made, pick_device(device))
+        made = placed(modality, where).generator(spec)
+    moved: Generator = move(made, where)
     return moved
 
 
+def _from_outside(modality: Modality, spec: str, place: str, where: torch.device) -> Generator:
+    thing = outside("generator", place, object)
+    if isinstance(thing, Generator) or not hasattr(modality, "wrapped"):
+        require("generator", place, thing, Generator)
+        made: Generator = thing
+        return made
+    found: Generator = modality.wrapped(spec, move(thing, where))
+    return found
+
+
+def placed(modality: Modality, where: torch.device) -> Modality:
+    """The same modality on a device, when it has one."""
+    if dataclasses.is_dataclass(modality) and "device" in {item.name for item in dataclasses.fields(modality)}:
+        return dataclasses.replace(modality, device=str(where))
+    return modality
+
+
 def matched(modality: Modality, generator: Generator) -> Modality:
-    """The modality as the generator needs it: audio comes at the generator's sampling rate."""
-    fitted: Modality = modality.matched(generator) if hasattr(modality, "matched") else modality
+    """The modality as the generator needs it: on its device, and audio at its sampling rate."""
+    weight = next(generator.decoder.parameters(), None)
+    near = modality if weight is None else placed(modality, weight.device)
+    fitted: Modality = near.matched(generator) if hasattr(near, "matched") else near
     return fitted
 
 

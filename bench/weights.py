@@ -210,7 +210,9 @@ def _values(layer: nn.Module, weight: Tensor) -> tuple[Tensor, ...]:
         return (weight,)
     norm = _norm(weight, layer.get_parameter(_keys(layer)[0]))
     # An all-zero slice (pruning makes them) has no direction, and 0/0 would be NaN: any direction at gain 0 is exact.
-    return norm, torch.where(norm == 0, torch.ones_like(weight), weight)
+    # Rare, and a copy of the weight: a large decoder's copy must not hold every weight twice.
+    empty = norm == 0
+    return norm, torch.where(empty, torch.ones_like(weight), weight) if empty.is_meta or bool(empty.any()) else weight
 
 
 def _norm(weight: Tensor, gain: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from bench.precision import mixed
 from bench.protocol import Generator, Modality
 from bench.rng import stream
+from schemes.checkpointing import recomputed
 from schemes.hardening import Hardening, Setting, adapt, harden
 from schemes.modulations import energy_per_bit
 
@@ -133,16 +134,18 @@ def train(
             group["lr"] = peak * _factor(step, steps, recipe.decay)
         rows, codes = _pairs(len(latents), recipe.batch, modulator.bits, rng)
         original = unmarked[rows].to(device).float()
-        with modulator.applied(generator.decoder, codes.to(device)), mixed(device):
-            marked = modality.soft_release(generator.decode(generator.decoder, latents[rows].to(device)))
-        seen = torch.cat([marked, original[: 1 + len(rows) // 5]])
-        seen = modality.augment(seen, rng) if recipe.augment else seen
-        bit_loss, accuracy = _bit_loss(reader, seen, codes.to(device), recipe.null)
-        error = F.mse_loss(marked, original)
-        distortion = 20 * error + recipe.perceptual * _distance(modality, original, marked, recipe)
-        for optimiser in optimisers:
-            optimiser.zero_grad(set_to_none=True)
-        (bit_loss + progress.weight * distortion).backward()
+        # The hooks of the modulation stay for the backward pass, in which a large decoder runs again.
+        with modulator.applied(generator.decoder, codes.to(device)), recomputed(generator.decoder):
+            with mixed(device):
+                marked = modality.soft_release(generator.decode(generator.decoder, latents[rows].to(device)))
+            seen = torch.cat([marked, original[: 1 + len(rows) // 5]])
+            seen = modality.augment(seen, rng) if recipe.augment else seen
+            bit_loss, accuracy = _bit_loss(reader, seen, codes.to(device), recipe.null)
+            error = F.mse_loss(marked, original)
+            distortion = 20 * error + recipe.perceptual * _distance(modality, original, marked, recipe)
+            for optimiser in optimisers:
+                optimiser.zero_grad(set_to_none=True)
+            (bit_loss + progress.weight * distortion).backward()
         if hardening and progress.accuracy >= hardening.start:
             harden(setting, hardening, rng)
         nn.utils.clip_grad_norm_(list(modulator.parameters()), 1.0)

@@ -12,13 +12,13 @@ from bench.rng import fenced
 from modalities.image import text
 
 
-def tiny_vae(blocks: tuple[int, ...] = (4, 8), **options: Any) -> Any:
+def tiny_vae(blocks: tuple[int, ...] = (4, 8), channels: int = 4, **options: Any) -> Any:
     with fenced(0):
         return AutoencoderKL(
             block_out_channels=blocks,
             down_block_types=("DownEncoderBlock2D",) * len(blocks),
             up_block_types=("UpDecoderBlock2D",) * len(blocks),
-            latent_channels=4,
+            latent_channels=channels,
             norm_num_groups=2,
             **options,
         ).eval()

@@ -20,6 +20,7 @@ from modalities.audio.notes import every_note
 from modalities.audio.perceptual import mono, speech_embedding, vggish
 from modalities.audio.rates import resampled
 from modalities.audio.spectra import mel_distance, stft_distance
+from modalities.settings import split
 
 LENGTH = 16_384
 """Samples that readers see, 1.024 s: with the attack and some of what follows, and half the cost of a whole note."""
@@ -54,10 +55,17 @@ class Audio:
     opinion_metric: str = field(default="visqol", init=False)
 
     def generator(self, spec: str | None = None) -> Generator:
-        """The embedded generator (None), or a Stable Audio pipeline from a folder or a hub id."""
-        from modalities.audio.stable_audio import load  # diffusers takes seconds to import
+        """The embedded generator (None), or one that :mod:`modalities.audio.loading` knows."""
+        from modalities.audio.loading import load  # diffusers takes seconds to import
 
         return load(spec, torch.device(self.device))
+
+    def wrapped(self, name: str, thing: Any) -> Generator:
+        """A network, or a model of audiocraft, as a generator; settings may follow the name."""
+        from modalities.audio.loading import wrapped
+
+        source, settings = split(name)
+        return wrapped(str(source), thing, settings)
 
     def matched(self, generator: Generator) -> Audio:
         """The same modality at the sampling rate that ``generator`` puts out."""

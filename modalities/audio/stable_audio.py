@@ -14,18 +14,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from bench.protocol import Clips, UserError
-from modalities.audio import LENGTH, data
-from modalities.audio.notes import every_note
-from modalities.audio.rates import resampled
+from modalities.audio import LENGTH, data, material
+from modalities.export import with_decoder
 from modalities.pipelines import load_pipeline, sample, sample_for_training
+from modalities.settings import PIPELINE, Settings, split
 
 logger = logging.getLogger("genprint")
-
-WINDOWS = 4
-"""Pieces of one sampled latent that a fit takes when it is longer than what readers hear."""
 
 EMBEDDED = Path(__file__).parent / "weights" / "notes16k"
 
@@ -62,6 +58,21 @@ class StableAudioGenerator:
         return int(self.pipeline.vae.config.sampling_rate)
 
     @property
+    def channels(self) -> int:
+        """1 or 2."""
+        return int(self.pipeline.vae.config.audio_channels)
+
+    @property
+    def hop(self) -> int:
+        """Samples per latent frame."""
+        return int(self.pipeline.vae.hop_length)
+
+    @property
+    def frames(self) -> int:
+        """Latent frames of one sampled item."""
+        return int(self.pipeline.transformer.config.sample_size)
+
+    @property
     def device(self) -> torch.device:
         """Where the decoder's weights are."""
         return next(self.decoder.parameters()).device
@@ -94,59 +105,78 @@ class StableAudioGenerator:
         within 1 dB of the loudest, since readers hear the loudest and hardly ever what is left of a note. All are
         sampled: the encoder of an Oobleck autoencoder takes as long for a clip as the sampler.
         """
-        heard = math.ceil(LENGTH / data.RATE_HZ * self.rate_hz / self.pipeline.vae.hop_length)
-        longer = int(self.pipeline.transformer.config.sample_size) > heard
-        captions = [note.caption for note in every_note() if note.split == "fit"]
-        chosen = torch.randint(len(captions), (-(-n // WINDOWS) if longer else n,), generator=rng).tolist()
-        whole = sample_for_training(self, [captions[i] for i in chosen], rng)
-        if not longer:
-            return whole
-        energy = whole.square().mean(1).unfold(1, heard, 1).mean(2)  # (n, places)
-        loud = (energy >= 10**-0.1 * energy.amax(1, keepdim=True)).float()
-        starts = torch.multinomial(loud, WINDOWS, True, generator=rng)
-        windows = [z[:, at : at + heard] for z, row in zip(whole, starts.tolist(), strict=True) for at in row]
-        return torch.stack(windows)[:n].contiguous()
+        heard = math.ceil(LENGTH / data.RATE_HZ * self.rate_hz / self.hop)
+        longer = self.frames > heard
+        captions = material.fit_captions(-(-n // material.WINDOWS) if longer else n, rng)
+        whole = sample_for_training(self, captions, rng)
+        return material.loud_windows(whole, heard, n, rng) if longer else whole
 
     def public_pairs(self, n: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Latents and waveforms of ``n`` shipped public clips, as an attacker with the public encoder has them.
 
         All of them when ``n`` is more than there are.
         """
-        clips, _ = data.shipped("fit")
-        chosen = clips[torch.randperm(len(clips), generator=rng)[:n]]
-        x = self._fitted(Clips(chosen, data.RATE_HZ))
-        return self.encode(x), x
+        return material.public_pairs(self, n, rng)
 
     def reconstruct(self, clips: Clips) -> Clips:
         """Encode and decode with the public autoencoder: the regeneration attack; same rate, channels and length."""
-        with torch.inference_mode():
-            z = self.encode(self._fitted(clips))
-            waves = torch.cat([self.decode(self.decoder, part) for part in z.split(self.batch)]).cpu()
-        waves = resampled(waves, self.rate_hz, clips.rate_hz)[..., : clips.samples.shape[2]]
-        waves = F.pad(waves, (0, clips.samples.shape[2] - waves.shape[2]))
-        return Clips.from_unit(_channels(waves, clips.samples.shape[1]), clips.rate_hz)
+        return material.reconstruct(self, clips)
 
-    def _fitted(self, clips: Clips) -> Tensor:
-        """Waveforms as the encoder takes them: its rate and channels, padded with silence to whole hops."""
-        x = resampled(clips.unit(), clips.rate_hz, self.rate_hz)
-        x = _channels(x, int(self.pipeline.vae.config.audio_channels))
-        return F.pad(x, (0, -x.shape[2] % int(self.pipeline.vae.hop_length)))
+    def export(self, decoder: nn.Module, folder: Path) -> None:
+        """Write a plain pipeline folder with ``decoder`` in the place of the public one."""
+        with with_decoder(self.pipeline.vae, "decoder", decoder):
+            self.pipeline.save_pretrained(folder, safe_serialization=True)
 
 
-def _channels(x: Tensor, count: int) -> Tensor:
-    """(B, 1 or 2, T) as (B, count, T): stereo is averaged, mono repeated."""
-    return x if x.shape[1] == count else x.mean(1, keepdim=True).expand(-1, count, -1)
+@dataclass(frozen=True)
+class AceStepGenerator(StableAudioGenerator):
+    """Text to music through an `AceStepPipeline`, whose autoencoder is Stable Audio's; no lyrics.
+
+    Gong et al., "ACE-Step", 2025, arXiv:2506.00045.
+
+    Attributes:
+        seconds: length of what it makes.
+    """
+
+    steps: int = 8
+    seconds: float = 10.0
+
+    @property
+    def frames(self) -> int:
+        """Latent frames of one sampled item."""
+        return math.ceil(self.seconds * self.rate_hz / self.hop)
+
+    @torch.no_grad()
+    def latents(self, prompts: Sequence[str], rng: torch.Generator) -> Tensor:
+        """Sample one latent per prompt, (B, C, frames) float32 on the CPU; the pipeline has frames first."""
+        settings = {"audio_duration": self.seconds}
+        made = sample(self, prompts, rng, "audios", lambda count: {"lyrics": [""] * count, **settings})
+        return made.transpose(1, 2).contiguous()
+
+    def decode(self, decoder: nn.Module, latents: Tensor) -> Tensor:
+        """Waveforms (B, channels, T) at the level that the pipeline publishes: a peak of -1 dB."""
+        waves = super().decode(decoder, latents)
+        peak = waves.abs().amax(dim=(1, 2), keepdim=True)
+        waves = waves / peak.clamp_min(1)
+        return waves * (10**-0.05 / waves.abs().amax(dim=(1, 2), keepdim=True).clamp_min(1e-6))
 
 
 def load(spec: str | None, device: torch.device) -> StableAudioGenerator:
-    """Load a pipeline; see :func:`modalities.pipelines.load_pipeline`.
+    """Load a Stable Audio pipeline; see :func:`modalities.pipelines.load_pipeline`.
 
     Raises:
         UserError: also when it is no Stable Audio pipeline.
     """
-    name, pipeline, networks = load_pipeline(spec, EMBEDDED, device)
+    source, settings = split(spec)
+    name, pipeline, networks = load_pipeline(source, EMBEDDED, device, settings)
     if type(pipeline).__name__ != "StableAudioPipeline":
         raise UserError(f"generator {name}: expected a StableAudioPipeline, found {type(pipeline).__name__}")
-    if name == EMBEDDED.name:  # few steps, and without guidance, as the codec that ships was fitted
-        return StableAudioGenerator(name, pipeline, networks, steps=16, guidance=1.0)
-    return StableAudioGenerator(name, pipeline, networks)
+    return built(name, pipeline, networks, settings)
+
+
+def built(name: str, pipeline: Any, networks: nn.ModuleDict, settings: Settings) -> StableAudioGenerator:
+    """The generator around a loaded pipeline."""
+    settings.limited(name, *PIPELINE)
+    # The embedded one takes few steps, and no guidance, as the codec that ships was fitted.
+    own: dict[str, Any] = {"steps": 16, "guidance": 1.0} if name == EMBEDDED.name else {}
+    return StableAudioGenerator(name, pipeline, networks, **own | settings.chosen("steps", "guidance", "batch"))

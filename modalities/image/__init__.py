@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from bench.protocol import Generator, UserError
 from modalities.image import augmentation, data
 from modalities.image.perceptual import inception, lpips, mobilenet
+from modalities.settings import split
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,17 @@ class Image:
     paired_metric: str = field(default="psnr", init=False)
 
     def generator(self, spec: str | None = None) -> Generator:
-        """The embedded generator (None), or a diffusers pipeline from a folder or a hub id."""
-        from modalities.image.diffusion import load  # diffusers takes seconds to import
+        """The embedded generator (None), a diffusers pipeline from a folder or a hub id, or a ``torch.export`` file."""
+        from modalities.image.loading import load  # diffusers takes seconds to import
 
         return load(spec, torch.device(self.device))
+
+    def wrapped(self, name: str, thing: Any) -> Generator:
+        """A network that makes pictures of noise as a generator; settings may follow the name."""
+        from modalities.image.loading import wrapped
+
+        source, settings = split(name)
+        return wrapped(str(source), thing, settings)
 
     def with_features(self, name: str) -> Image:
         """The same modality judged by other features: ``default`` or ``inception``.

@@ -1,0 +1,119 @@
+"""Networks in ``torch.export`` files, with their convolutions and linear layers as layers again.
+
+An exported graph calls functions on weights. Fingerprints and attacks work on layers (``bench.weights``), so every call
+of a convolution or linear map on a weight of its own is replaced by the layer that it came from; names stay.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from bench.protocol import UserError
+
+aten = torch.ops.aten
+LAYERS: dict[Any, tuple[type[nn.Module], tuple[str, ...]]] = {
+    aten.linear.default: (nn.Linear, ()),
+    aten.conv1d.default: (nn.Conv1d, ("stride", "padding", "dilation", "groups")),
+    aten.conv2d.default: (nn.Conv2d, ("stride", "padding", "dilation", "groups")),
+    aten.conv3d.default: (nn.Conv3d, ("stride", "padding", "dilation", "groups")),
+    aten.conv_transpose1d.default: (
+        nn.ConvTranspose1d,
+        ("stride", "padding", "output_padding", "groups", "dilation"),
+    ),
+    aten.conv_transpose2d.input: (nn.ConvTranspose2d, ("stride", "padding", "output_padding", "groups", "dilation")),
+    aten.conv_transpose3d.input: (nn.ConvTranspose3d, ("stride", "padding", "output_padding", "groups", "dilation")),
+}
+"""Function to layer, and the names of the arguments behind its bias, in order."""
+UNIT = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, "output_padding": 0}
+
+
+def is_exported(path: Path) -> bool:
+    """Whether a name is that of a ``torch.export`` file."""
+    return path.suffix == ".pt2"
+
+
+def load_exported(path: Path) -> nn.Module:
+    """Read a ``torch.export`` file as a frozen network with layers.
+
+    Raises:
+        UserError: when there is no such file, or it is none.
+    """
+    graph = _program(path).module()
+    for node in list(graph.graph.nodes):
+        if node.op == "call_function" and node.target in LAYERS:
+            _as_layer(graph, node)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    return graph.requires_grad_(False)
+
+
+def save_exported(source: Path, network: nn.Module, path: Path) -> None:
+    """Write the program of ``source`` with the weights of ``network``.
+
+    Raises:
+        UserError: when the two do not belong together.
+    """
+    program = _program(source)
+    state, own = network.state_dict(), program.state_dict
+    if set(state) != set(own):
+        raise UserError(f"export: expected the {len(own)} tensors of {source}, found {len(state)}")
+    for name, value in own.items():
+        value.data.copy_(state[name])
+    torch.export.save(program, path)
+
+
+def _program(path: Path) -> torch.export.ExportedProgram:
+    if not path.is_file():
+        raise UserError(f"generator {path}: expected a torch.export file, found none")
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return torch.export.load(path)
+    except (RuntimeError, ValueError, KeyError, AttributeError, OSError, TypeError, AssertionError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise UserError(f"generator {path}: expected a torch.export file, found: {reason}") from error
+
+
+def _as_layer(graph: fx.GraphModule, node: fx.Node) -> None:
+    """Replace one call by a layer of the weight's own name; left as it is where the weight is computed."""
+    kind, names = LAYERS[node.target]
+    x, weight, bias, *rest = (*node.args, None)[: max(3, len(node.args))]
+    place, key = _place(weight)
+    if key != "weight" or (isinstance(bias, fx.Node) and _place(bias) != (place, "bias")):
+        return
+    owner = graph.get_submodule(place)
+    expected = {"weight"} if bias is None else {"weight", "bias"}
+    if set(dict(owner.named_parameters())) != expected or dict(owner.named_children()):
+        return
+    options = UNIT | dict(zip(names, rest, strict=False)) | {k: v for k, v in node.kwargs.items() if k in UNIT}
+    layer = _layer(kind, dict(owner.named_parameters()), {name: options[name] for name in names})
+    graph.set_submodule(place, layer)
+    with graph.graph.inserting_before(node):
+        node.replace_all_uses_with(graph.graph.call_module(place, (x,)))
+    graph.graph.erase_node(node)
+
+
+def _place(node: Any) -> tuple[str, str]:
+    """Module and name of the parameter that a node fetches."""
+    if not isinstance(node, fx.Node) or node.op != "get_attr":
+        return "", ""
+    place, _, key = str(node.target).rpartition(".")
+    return place, key
+
+
+def _layer(kind: type[nn.Module], parameters: dict[str, nn.Parameter], options: dict[str, Any]) -> nn.Module:
+    weight: Tensor = parameters["weight"]
+    options = {name: tuple(value) if isinstance(value, list | tuple) else value for name, value in options.items()}
+    wide, narrow = int(weight.shape[0]), int(weight.shape[1])
+    groups = int(options.get("groups", 1))
+    inputs, outputs = (wide, narrow * groups) if "output_padding" in options else (narrow * groups, wide)
+    size = [] if kind is nn.Linear else [tuple(weight.shape[2:])]
+    made: Any = kind(inputs, outputs, *size, **options, bias="bias" in parameters, device="meta")
+    for name, parameter in parameters.items():
+        setattr(made, name, parameter)
+    layer: nn.Module = made.eval()
+    return layer
