@@ -35,7 +35,7 @@ HARDENINGS = {
 }
 """Recipes by name, each one switch of :class:`Hardening`; quantisation and pruning share one."""
 
-CODES = {"bch": BCH(), "repetition": Repetition()}
+CODES: dict[str, BCH | Repetition] = {"bch": BCH(), "repetition": Repetition()}
 """Error-correcting codes by name."""
 
 

@@ -61,7 +61,8 @@ class Repetition:
 
     def decode(self, soft: Tensor) -> Tensor:
         """Sums of soft bits."""
-        return soft.unflatten(-1, (self.times, self.payload)).sum(-2)
+        sums: Tensor = soft.unflatten(-1, (self.times, self.payload)).sum(-2)
+        return sums
 
 
 @dataclass(frozen=True)

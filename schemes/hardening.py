@@ -178,7 +178,7 @@ def hardened_loss(trials: list[Trial], spec: Hardening, rng: torch.Generator) ->
 
 def harden(setting: Setting, spec: Hardening, rng: torch.Generator) -> None:
     """Add one hardened step's gradient to what is trained."""
-    hardened_loss(trials(setting, spec, rng), spec, rng).backward()  # type: ignore[no-untyped-call]
+    hardened_loss(trials(setting, spec, rng), spec, rng).backward()
 
 
 def trials(setting: Setting, spec: Hardening, rng: torch.Generator) -> list[Trial]:
@@ -260,7 +260,8 @@ def _quantised(weights: Weights, fewest: int, rng: torch.Generator) -> Weights:
 
     def rounded(value: Tensor) -> Tensor:
         step = value.detach().abs().amax().clamp_min(1e-12) / levels
-        return value + ((value / step).round() * step - value).detach()
+        near: Tensor = value + ((value / step).round() * step - value).detach()
+        return near
 
     return weights.mapped(rounded, others=False)
 

@@ -55,12 +55,14 @@ class Additive:
     def embed(self, x: Tensor, code: Tensor, strength: float, key: int) -> Tensor:
         """Marked tensors; ``strength`` is the root mean square of what is added."""
         mark = torch.tensordot(code / len(code) ** 0.5, self._patterns(x, len(code), key), 1)
-        return x + strength * mark.to(x.dtype)
+        found: Tensor = x + strength * mark.to(x.dtype)
+        return found
 
     def extract(self, x: Tensor, bits: int, strength: float, key: int) -> Tensor:
         """Correlations with the patterns, both without their local means."""
         content, patterns = _detail(x.float()).flatten(1), _detail(self._patterns(x, bits, key)).flatten(1)
-        return content @ patterns.T / content.norm(dim=1, keepdim=True).clamp_min(1e-9) / patterns.norm(dim=1)
+        found: Tensor = content @ patterns.T / content.norm(dim=1, keepdim=True).clamp_min(1e-9) / patterns.norm(dim=1)
+        return found
 
     def _patterns(self, x: Tensor, bits: int, key: int) -> Tensor:
         """Signs (bits, C, ...)."""
@@ -73,7 +75,7 @@ class Additive:
 
 def _detail(x: Tensor) -> Tensor:
     rank = x.ndim - 2
-    return x - POOLS[rank](x, 5, stride=1, padding=2, count_include_pad=False)  # type: ignore[operator]
+    return x - POOLS[rank](x, 5, stride=1, padding=2, count_include_pad=False)
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,8 @@ class HaarCosine:
         kernel = (row / row.norm()).to(x)
         for _ in range(x.ndim - 3):
             kernel = kernel[..., None] * (row / row.norm()).to(x)
-        return kernel.expand(x.shape[1], 1, *kernel.shape)
+        found: Tensor = kernel.expand(x.shape[1], 1, *kernel.shape)
+        return found
 
     def _bits(self, coefficients: Tensor, bits: int, key: int) -> Tensor:
         """Which bit each coefficient carries, (C, ...).

@@ -120,7 +120,8 @@ class UchidaCodec:
     def read_weights(self, decoder: nn.Module, public: nn.Module) -> Tensor:
         """Soft bits (bits,): projections of the mean filter. The public decoder is not needed."""
         mean = _mean_filter(decoder.get_submodule(self.layer))
-        return self._matrix(mean).T @ mean / mean.norm().clamp_min(1e-12)
+        soft: Tensor = self._matrix(mean).T @ mean / mean.norm().clamp_min(1e-12)
+        return soft
 
     def save(self, path: Path) -> None:
         """Write the facts; there are no weights."""

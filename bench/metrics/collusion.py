@@ -27,4 +27,4 @@ def expected_match(colluders: int) -> float:
     """
     if colluders < 1:
         raise ValueError(f"{colluders} colluders, expected at least 1")
-    return 0.5 + math.comb(colluders - 1, (colluders - 1) // 2) / 2**colluders
+    return 0.5 + math.comb(colluders - 1, (colluders - 1) // 2) / 2.0**colluders

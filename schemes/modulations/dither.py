@@ -57,7 +57,8 @@ class DitherMap(PatternMap):
     def steps(self, name: str, weight: Tensor) -> Tensor:
         """Δ of each bit, (bits,)."""
         start = 4 * self.depth * weight.detach().norm() / self.bits**0.5
-        return start * self.strength[self.names.index(name)].abs().clamp_min(1e-3)
+        step: Tensor = start * self.strength[self.names.index(name)].abs().clamp_min(1e-3)
+        return step
 
     def changed(self, name: str, weight: Tensor, codes: Tensor) -> Tensor:
         """The weight with its projections moved to the lattice of the code."""

@@ -22,7 +22,8 @@ def cosine_basis(size: int) -> Tensor:
     n = torch.arange(size, dtype=torch.float64)
     rows = torch.cos(math.pi / size * n[:, None] * (n + 0.5)) * (2 / size) ** 0.5
     rows[0] /= 2**0.5
-    return rows.float()
+    found: Tensor = rows.float()
+    return found
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,8 @@ def orthonormal_patterns(key: int, name: str, bits: int, size: int) -> Tensor:
     A layer with fewer weights than bits has no room for orthogonal ones; its rows have norm 1 only.
     """
     signs = torch.randint(2, (bits, size), generator=stream(key, "patterns", name)) * 2.0 - 1
-    if size < bits:
-        return signs / size**0.5
-    return torch.linalg.qr(signs.T.double()).Q.T.float().contiguous()
+    rows: Tensor = signs / size**0.5 if size < bits else torch.linalg.qr(signs.T.double()).Q.T.float().contiguous()
+    return rows
 
 
 class PatternMap(nn.Module):

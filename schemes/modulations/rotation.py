@@ -40,4 +40,5 @@ class AngleMap(MixingMap):
     def matrices(self, layer: nn.Module, values: Tensor) -> Tensor:
         """Plane rotations (B, pairs, 2, 2)."""
         cos, sin = values.cos(), values.sin()
-        return torch.stack([cos, -sin, sin, cos], -1).unflatten(-1, (2, 2))
+        turns: Tensor = torch.stack([cos, -sin, sin, cos], -1).unflatten(-1, (2, 2))
+        return turns

@@ -46,7 +46,8 @@ class SpreadMap(PatternMap):
         """The weight plus signed patterns."""
         unit = self.depth * weight.detach().norm() / self.bits**0.5
         signed = codes * self.strength[self.names.index(name)]  # (B, bits)
-        return weight + unit * (signed @ self.patterns(name, weight.numel())).view(-1, *weight.shape)
+        spread: Tensor = weight + unit * (signed @ self.patterns(name, weight.numel())).view(-1, *weight.shape)
+        return spread
 
     def evidence(self, name: str, weight: Tensor, base: Tensor) -> Tensor:
         """Projections of the change on the patterns, in the sign of the strengths: a matched filter."""
