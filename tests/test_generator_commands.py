@@ -19,9 +19,10 @@ from bench.rng import stream
 from bench.selection import load_generator
 from modalities.audio import Audio
 from modalities.image import Image
+from schemes import load_codec
 from schemes.rehearsal import Rehearsal, rehearse
 from schemes.training import Recipe
-from schemes.weight_modulation import WeightModulation, load_codec
+from schemes.weight_modulation import WeightModulation
 from tests.tiny_families import save_family, save_tiny_decoder
 from tests.tiny_sounds import save_sound
 
