@@ -84,7 +84,7 @@ def _at_samples(values: Tensor, step: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Crackle:
-    """Add clicks as of an old record: single samples of either sign at random moments.
+    """Add clicks as of an old record: single samples of either sign, of half to full strength, at random moments.
 
     Attributes:
         snr_db: power of the clip over power of the clicks, in dB; lower is stronger. Silent clips stay silent.
@@ -92,7 +92,7 @@ class Crackle:
     """
 
     snr_db: float = 20.0
-    per_second: float = 50.0
+    per_second: float = 200.0
     target: ClassVar[Target] = "content"
 
     def __post_init__(self) -> None:
@@ -102,7 +102,8 @@ class Crackle:
         """Clips (B, C, T) with clicks, the same in all channels."""
         shape = (len(content), 1, content.samples.shape[-1])
         when = torch.rand(shape, generator=rng, device=rng.device) < self.per_second / content.rate_hz
-        clicks = when * torch.randn(shape, generator=rng, device=rng.device)
+        level = torch.rand(shape, generator=rng, device=rng.device) * 2 - 1  # (-1, 1)
+        clicks = when * (0.5 * level + 0.5 * level.sign())
         return noisy(content, clicks.to(content.samples.device).expand(content.samples.shape), self.snr_db)
 
 

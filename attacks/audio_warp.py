@@ -30,8 +30,9 @@ def read_at(x: Tensor, place: Tensor) -> Tensor:
     place = place.expand(len(x), 1, -1)
     first = place.floor()
     u = (place - first).float()
-    index = first.long().clamp(-2, length + 1) + 2
-    padded = F.pad(x, (3, 4))
+    # Four samples, of which the first lies one before the place; what is outside sees zeros only.
+    index = first.long().clamp(-3, length + 1) + 3
+    padded = F.pad(x, (4, 4))
     a, b, c, d = (padded.gather(-1, (index + i).expand(-1, x.shape[1], -1)) for i in range(4))
     return b + 0.5 * u * (c - a + u * (2 * a - 5 * b + 4 * c - d + u * (3 * (b - c) + d - a)))
 

@@ -72,7 +72,15 @@ FAMILIES = [
     for family in families_for("audio", Tools(reconstruct=softened)).values()
     if family.target == "content" and family.name not in OTHERS
 ]
-CELLS = [pytest.param(f.make(s), id=f"{f.name}-{s:g}") for f in FAMILIES for s in f.strengths]
+CELLS = [
+    pytest.param(f.make(s), id=f"{f.name}-{s:g}")
+    for f in FAMILIES
+    for s in (f.strengths if "quick" in f.suites else {f.strengths[f.quick]: None, f.strengths[-1]: None})
+]
+HUMMING = {"GSM": 1300, "AMR": 4, "G726": 16, "WhiteHiss": 32767, "PinkHiss": 32767}
+"""Loudest sample that an attack may make of silence: GSM coders hum, and the next one in a row makes more of it."""
+EITHER = {"phase-rotation", "repeated-mp3", "gsm", "landline"}
+"""What hardly shows in spectra after the first time, or never, may show in waves instead."""
 
 
 @pytest.mark.parametrize("attack", CELLS)
@@ -88,7 +96,8 @@ def test_attack_contract(attack: ContentAttack) -> None:
         assert torch.equal(once.samples, again.samples), "same stream, same damage"
         assert torch.equal(content.samples, before), "the input was modified in place"
         assert name != "mono" or not torch.equal(once.samples, before), "the attack did nothing"
-        assert name != "silent" or once.samples.abs().max() <= 1 or "Hiss" in repr(attack), "silence has become loud"
+        loudest = int(once.samples.int().abs().max())
+        assert name != "silent" or loudest <= HUMMING.get(attack_name(attack), 1), "silence has become loud"
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
@@ -101,10 +110,16 @@ def test_a_clip_does_not_depend_on_its_neighbours(family: AttackFamily) -> None:
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 def test_a_stronger_attack_does_more_damage(family: AttackFamily) -> None:
     attacked = [family.make(strength)(NOTES, stream(0)) for strength in family.strengths]
-    on_waves = family.name == "phase-rotation"  # magnitudes stay
-    values = [-snr_db(NOTES, clips) if on_waves else spectral_distance(NOTES, clips) for clips in attacked]
-    assert all(after > before - 0.5 for before, after in itertools.pairwise(values)), values
-    assert len(values) == 1 or values[-1] > values[0] + 1, values
+    measured = [[spectral_distance(NOTES, clips) for clips in attacked]]
+    if family.name in EITHER:
+        measured.append([-snr_db(NOTES, clips) for clips in attacked])
+    assert any(rises(values) for values in measured), measured
+
+
+def rises(values: list[float]) -> bool:
+    """Never by less than half a decibel below the one before, and by more than one in all."""
+    steady = all(after > before - 0.5 for before, after in itertools.pairwise(values))
+    return steady and (len(values) == 1 or values[-1] > values[0] + 1)
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)

@@ -117,7 +117,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
             ),
             "hifigan": SpeechT5HifiGan(
                 SpeechT5HifiGanConfig(
-                    upsample_initial_channel=8,
+                    upsample_initial_channel=32,
                     resblock_kernel_sizes=[3],
                     resblock_dilation_sizes=[[1]],
                 )
