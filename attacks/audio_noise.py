@@ -30,7 +30,7 @@ class WhiteNoise:
 
     def __call__(self, content: Clips, rng: Generator) -> Clips:
         """Clips (B, C, T) with noise."""
-        return _noisy(content, _white(content, rng), self.snr_db)
+        return noisy(content, _white(content, rng), self.snr_db)
 
 
 @dataclass(frozen=True)
@@ -52,18 +52,63 @@ class PinkNoise:
 
     def __call__(self, content: Clips, rng: Generator) -> Clips:
         """Clips (B, C, T) with noise."""
-        length = content.samples.shape[-1]
-        spectrum = torch.fft.rfft(_white(content, rng))
-        frequency = torch.fft.rfftfreq(length, 1 / content.rate_hz, device=spectrum.device)
-        shape = frequency.clamp_min(LOWEST_HZ).rsqrt() * (frequency >= LOWEST_HZ)
-        return _noisy(content, torch.fft.irfft(spectrum * shape, length), self.snr_db)
+        return noisy(content, _pink(content, rng), self.snr_db)
+
+
+@dataclass(frozen=True)
+class WhiteHiss:
+    """Add white Gaussian noise of a stated level, whatever the clip's own is.
+
+    Attributes:
+        std: standard deviation, in units of full scale.
+    """
+
+    std: float = 0.01
+    target: ClassVar[Target] = "content"
+
+    def __post_init__(self) -> None:
+        check_strength(self, 0, 10)
+
+    def __call__(self, content: Clips, rng: Generator) -> Clips:
+        """Clips (B, C, T) with hiss."""
+        return Clips.from_unit(content.unit() + self.std * _white(content, rng), content.rate_hz)
+
+
+@dataclass(frozen=True)
+class PinkHiss:
+    """Add pink noise of a stated level, whatever the clip's own is; see :class:`PinkNoise`.
+
+    Attributes:
+        std: standard deviation in each clip, in units of full scale.
+    """
+
+    std: float = 0.01
+    target: ClassVar[Target] = "content"
+
+    def __post_init__(self) -> None:
+        check_strength(self, 0, 10)
+
+    def __call__(self, content: Clips, rng: Generator) -> Clips:
+        """Clips (B, C, T) with hiss."""
+        pink = _pink(content, rng)
+        power = pink.square().mean((1, 2), keepdim=True).clamp_min(1e-20)
+        return Clips.from_unit(content.unit() + self.std * pink / power.sqrt(), content.rate_hz)
 
 
 def _white(content: Clips, rng: Generator) -> Tensor:
     return torch.randn(content.samples.shape, generator=rng, device=rng.device).to(content.samples.device)
 
 
-def _noisy(content: Clips, noise: Tensor, snr_db: float) -> Clips:
+def _pink(content: Clips, rng: Generator) -> Tensor:
+    length = content.samples.shape[-1]
+    spectrum = torch.fft.rfft(_white(content, rng))
+    frequency = torch.fft.rfftfreq(length, 1 / content.rate_hz, device=spectrum.device)
+    shape = frequency.clamp_min(LOWEST_HZ).rsqrt() * (frequency >= LOWEST_HZ)
+    pink: Tensor = torch.fft.irfft(spectrum * shape, length)
+    return pink
+
+
+def noisy(content: Clips, noise: Tensor, snr_db: float) -> Clips:
     """Clips with noise of exactly that power, each clip's own; all its channels count together."""
     clean = content.unit()
     power, drawn = (x.square().mean((1, 2), keepdim=True) for x in (clean, noise))  # (B, 1, 1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from attacks.suites_audio import AUDIO
 from bench.protocol import AttackFamily
 
 OURS = {
@@ -119,6 +120,7 @@ PEERS = {
             "crop-brightness-jpeg": (0.5,),
         },
     ),
+    **{name: Suite("audio", *entry) for name, entry in AUDIO.items()},
 }
 
 

@@ -259,6 +259,16 @@ def test_reconstruction_has_the_shape_and_rate_of_what_went_in(
         assert torch.equal(restored.samples, Clips.from_unit(own, rate_hz).samples)
 
 
+def test_the_encoder_has_a_gradient_in_the_samples(mono: StableAudioGenerator) -> None:
+    clips = notes(2, 40 * HOP, 16_000)
+    floats = clips.samples.float().requires_grad_()
+    latents = mono.embed(Clips(floats, 16_000))
+    assert torch.allclose(latents, mono.encode(clips.unit()), atol=1e-4)
+    latents.square().sum().backward()
+    assert floats.grad is not None and float(floats.grad.abs().sum()) > 0
+    assert not any(p.requires_grad for p in mono.networks.parameters())
+
+
 # What cannot be loaded, beside what test_pipeline_folders.py damages
 
 

@@ -98,6 +98,12 @@ class StableAudioGenerator:
         parts = [vae.encode(part.to(self.device, vae.dtype)).latent_dist.mean for part in x.split(together)]
         return torch.cat(parts).float().cpu()
 
+    def embed(self, clips: Clips) -> Tensor:
+        """Posterior means (B, C, frames) of the public encoder, differentiable in the samples when those are floats."""
+        vae = self.pipeline.vae
+        means: Tensor = vae.encode(self._fitted(clips).to(self.device, vae.dtype)).latent_dist.mean
+        return means.float().to(clips.samples.device)
+
     def training_latents(self, n: int, rng: torch.Generator) -> Tensor:
         """Latents as the generator makes them, of captions whose notes are behind no benchmark prompt.
 
