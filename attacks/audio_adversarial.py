@@ -136,7 +136,7 @@ def _signs(shape: tuple[int, ...], rng: Generator) -> Tensor:
 
 def _share(index: int, queries: int) -> float:
     """Share of the clip that one query repaints."""
-    return FIRST_SHARE / 2 ** sum(index * 10_000 / queries > at for at in HALVED_AT)
+    return FIRST_SHARE / 2.0 ** sum(index * 10_000 / queries > at for at in HALVED_AT)
 
 
 SQUARE_FAMILY = audio_family(

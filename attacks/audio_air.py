@@ -77,9 +77,9 @@ def room_response(distance_m: float, rate_hz: int) -> Tensor:
         shifts.append(torch.cat([same, mirrored]))
         walls.append(torch.cat([(2 * cells).abs(), (2 * cells - 1).abs()]))
     x, y, z = torch.meshgrid(*shifts, indexing="ij")
-    met = sum(torch.meshgrid(*walls, indexing="ij"))
+    met = torch.stack(torch.meshgrid(*walls, indexing="ij")).sum(0)
     distance = (x**2 + y**2 + z**2).sqrt().flatten()
-    level = (REFLECTION**met).flatten() * distance_m / distance  # type: ignore[operator]
+    level = (REFLECTION**met).flatten() * distance_m / distance
     late = ((distance - distance_m) / SOUND_M_S * rate_hz).clamp_min(0)
     response = torch.zeros(int(0.4 * rate_hz) + 2, dtype=torch.float64)
     heard = late < 0.4 * rate_hz

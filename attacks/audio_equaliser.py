@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -90,7 +91,10 @@ class BarkEqualiser:
         centres = (edges[1:] + edges[:-1]) / 2
         signs = torch.rand(len(x), len(centres), generator=rng, device=rng.device).cpu() < 0.5
         gains = torch.where(signs, -self.gain_db, self.gain_db)  # (B, bands)
-        y = [filtered(clip, rate, lambda f, g=own: _curve(f, centres, g)) for clip, own in zip(x, gains, strict=True)]
+        y = [
+            filtered(clip, rate, partial(_curve, centres_hz=centres, gains_db=own))
+            for clip, own in zip(x, gains, strict=True)
+        ]
         return Clips.from_unit(torch.stack(y), rate)
 
 

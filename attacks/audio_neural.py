@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from safetensors import SafetensorError
 from torch import Generator, Tensor
 
 from attacks.audio_listing import AUDIOMARKBENCH, RAW_BENCH, SOK, audio_family
@@ -25,7 +26,7 @@ ENCODEC = "facebook/encodec_24khz"
 DESCRIPT = "descript/dac_16khz"
 HIFI_GAN = "microsoft/speecht5_hifigan"
 WEIGHTS = "model.safetensors"
-FAILURES = (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError)
+FAILURES = (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, SafetensorError)
 BATCH = 8
 
 

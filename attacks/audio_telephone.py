@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -198,7 +198,7 @@ def encoded(channel: Wave, codec: str, container: str, bitrate_kbps: float) -> b
 
     file = io.BytesIO()
     with av.open(file, "w", format=container) as target:
-        stream = target.add_stream(codec, rate=RATE_HZ, layout="mono")
+        stream: Any = target.add_stream(codec, rate=RATE_HZ, layout="mono")
         stream.bit_rate = round(1000 * bitrate_kbps)
         pcm = (channel * 32768).round().clip(-32768, 32767).astype(np.int16)
         frame = av.AudioFrame.from_ndarray(pcm[None], format="s16", layout="mono")

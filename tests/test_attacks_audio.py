@@ -79,7 +79,10 @@ CELLS = [
 ]
 HUMMING = {"GSM": 1300, "AMR": 4, "G726": 16, "WhiteHiss": 32767, "PinkHiss": 32767}
 """Loudest sample that an attack may make of silence: GSM coders hum, and the next one in a row makes more of it."""
-EITHER = {"phase-rotation", "repeated-mp3", "gsm", "landline"}
+EITHER = {
+    *("phase-rotation", "repeated-mp3", "gsm", "landline", "bit-crush"),
+    *("spectral-subtraction", "wiener-denoise"),
+}
 """What hardly shows in spectra after the first time, or never, may show in waves instead."""
 
 
@@ -111,6 +114,9 @@ def test_a_clip_does_not_depend_on_its_neighbours(family: AttackFamily) -> None:
 def test_a_stronger_attack_does_more_damage(family: AttackFamily) -> None:
     attacked = [family.make(strength)(NOTES, stream(0)) for strength in family.strengths]
     measured = [[spectral_distance(NOTES, clips) for clips in attacked]]
+    if family.name == "linear-prediction":  # nothing of the wave is left at any order
+        assert min(measured[0]) > 12
+        return
     if family.name in EITHER:
         measured.append([-snr_db(NOTES, clips) for clips in attacked])
     assert any(rises(values) for values in measured), measured

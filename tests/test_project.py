@@ -26,6 +26,7 @@ PACKAGES = ("attacks", "bench", "modalities", "schemes")
 MAKEFILE = (ROOT / "Makefile").read_text()
 IMPORT_NAMES = {
     "PIL": "pillow",
+    "huggingface_hub": "huggingface-hub",
     "skimage": "scikit-image",
     "torch_fidelity": "torch-fidelity",
     "visqol": "visqol-python",

@@ -101,7 +101,7 @@ class StableAudioGenerator:
     def embed(self, clips: Clips) -> Tensor:
         """Posterior means (B, C, frames) of the public encoder, differentiable in the samples when those are floats."""
         vae = self.pipeline.vae
-        means: Tensor = vae.encode(self._fitted(clips).to(self.device, vae.dtype)).latent_dist.mean
+        means: Tensor = vae.encode(material.fitted(self, clips).to(self.device, vae.dtype)).latent_dist.mean
         return means.float().to(clips.samples.device)
 
     def training_latents(self, n: int, rng: torch.Generator) -> Tensor:
