@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def generator(folder: Path) -> Any:
-    return Shape3D().generator(str(folder))
+    return dataclasses.replace(Shape3D().generator(str(folder)), steps=4)  # type: ignore[type-var]
 
 
 def test_latents_and_fields(generator: Any) -> None:

@@ -314,6 +314,12 @@ def test_a_cup_upside_down_is_filled_and_an_upright_one_is_not() -> None:
     assert voxelised(normalised(open_above))[0][16, 20, 16] == -1
 
 
+def test_a_sheet_half_way_between_cells_gets_thick() -> None:
+    square = cube(1.0).vertices[cube().faces[:2]].double().numpy()  # at one x
+    inside = voxelised(normalised(square))[0] > 0
+    assert inside.any((1, 2)).nonzero()[0].tolist() == [15, 16] and inside.sum() > 2 * 25**2
+
+
 def test_a_published_mesh_goes_back_to_its_field() -> None:
     field = as_field(MESHES[0])
     exact = ((0.85 - points().norm(dim=1)) / TRUNCATION).clamp(-1, 1).view(32, 32, 32)
@@ -368,7 +374,7 @@ def test_every_distortion(distortion: Any) -> None:
         assert y.shape == x.shape and bool(y.isfinite().all()) and not torch.equal(y, x)
         (gradient,) = torch.autograd.grad((y * y.detach()).sum(), x)
         assert bool(gradient.isfinite().all()) and bool(gradient.any())
-        assert float(y[:, 0, 0].mean()) == pytest.approx(-1, abs=0.05), "outside stays outside"
+        assert y[:, 0, 0].mean().item() == pytest.approx(-1, abs=0.05), "outside stays outside"
 
 
 def test_augment_leaves_a_third_alone_and_the_stream_alone_decides() -> None:

@@ -4,9 +4,10 @@ The surface is cut by straight lines along the three axes; where they enter and 
 lies inside. Nothing of it depends on the order of vertices or on how a surface is divided into triangles. Holes,
 inverted and overlapping pieces are voted on by six directions.
 
-Why not a library: for a released mesh of 15,000 triangles, on a grid of 32³, one core took 390 ms with
-point-cloud-utils 0.34 and 530 ms with libigl 2.6 (both by winding numbers), and 22 ms this way; pysdf 0.1.9 has no
-wheel for Python 3.11. After 30 % of the triangles were taken away, both libraries kept the signs of 96 % of the cells.
+Why not a library: for a released mesh of 16,000 triangles, on a grid of 32³, signed distances by winding numbers took
+252 ms of processor time with point-cloud-utils 0.34 and 266 ms with libigl 2.6, this takes 18 ms; pysdf 0.1.9 has no
+wheel for Python 3.11. With the whole mesh, 98.8 % of the cells are on the side that the libraries say; after 30 % of the
+triangles were cut away, 96.1 % kept their side here and 97.0 % with either library.
 """
 
 from __future__ import annotations

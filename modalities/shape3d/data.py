@@ -56,6 +56,8 @@ def build() -> Path:
         if len(codes) and float(np.ptp(corners, axis=(0, 1)).max()) > 0:
             turned = normalised(corners * (1.0, -1.0, -1.0))  # y up
             distance, nearest = voxelised(turned)
+            if not (distance > 0).any():
+                continue
             grids["distance"][len(kept)] = np.round((distance + 1) * 127.5)
             grids["paint"][len(kept)] = _painted(codes, known, paints)[nearest] * (nearest >= 0)
             kept.append(part)

@@ -1,9 +1,9 @@
 """Signed distance and colour on a grid: of a heap of triangles, made solid, and of a published mesh.
 
 Triangles of real models are a soup: one-sided sheets, holes, interpenetrating pieces, either orientation. What is made
-of it here is the set of points within half a cell of any triangle, with everything that is cut off from outside, and
-with the hollow under it filled: always closed, and never thinner than a cell. Bricks are hollow from below; walls of
-one or two cells are all that a grid this coarse would show of that.
+of it here is the set of points within about half a cell of any triangle, with everything that is cut off from outside,
+and with the hollow under it filled: always closed, and never thinner than a cell. Bricks are hollow from below; walls
+of one or two cells are all that a grid this coarse would show of that.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from modalities.shape3d.cloud import feet
 from modalities.shape3d.grids import CELL, EXTENT, SIDE, TRUNCATION, points
 from modalities.shape3d.voxels import frame_of, volumes
 
-OFFSET = CELL / 2
-"""Thickness added on either side; just enough that a path from cell to neighbour cannot cross a surface unseen."""
+OFFSET = 0.55 * CELL
+"""Thickness added on either side. From half a cell on no path from cell to neighbour crosses a surface unseen; a little
+more, since a sheet half-way between cells would else be nowhere thicker than nothing."""
 FLAT = NDArray[np.float32]
 
 
