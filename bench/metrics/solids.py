@@ -6,7 +6,7 @@ inverted and overlapping pieces are voted on by six directions.
 
 Why not a library: for a released mesh of 16,000 triangles, on a grid of 32³, signed distances by winding numbers took
 252 ms of processor time with point-cloud-utils 0.34 and 266 ms with libigl 2.6, this takes 18 ms; pysdf 0.1.9 has no
-wheel for Python 3.11. With the whole mesh, 98.8 % of the cells are on the side that the libraries say; after 30 % of the
+wheel for Python 3.11. With the whole mesh, 98.8 % of the cells are on the side that libraries say; after 30 % of the
 triangles were cut away, 96.1 % kept their side here and 97.0 % with either library.
 """
 
