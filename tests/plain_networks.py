@@ -157,7 +157,7 @@ class Compression(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.encoder = nn.Conv1d(1, 8, 32, 32)
-        self.codebooks = nn.Parameter(torch.randn(2, 32, 8))
+        self.codebooks = nn.Parameter(0.1 * torch.randn(2, 32, 8))
         model = [nn.Conv1d(8, 16, 7, padding=3), Residual(16), nn.ELU(), Wrapped(16, 8, 8), nn.ELU(), Wrapped(8, 4, 4)]
         self.decoder = nn.Sequential(*model, nn.ELU(), nn.Conv1d(4, 1, 7, padding=3))
 

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from bench.inspection import modulated_layers
 from bench.protocol import Generator, UserError
-from bench.rng import stream
+from bench.rng import child, stream
 from modalities.image import Image
 from modalities.image.diffusion import DiffusionGenerator
 from schemes.weight_modulation import WeightModulation
-from tests.exported import Shelf, fingerprinted
+from tests.exported import Shelf, fingerprinted, stock
 from tests.pages import check_row, read_table
 from tests.tiny_families import save_family, save_tiny_decoder
 
@@ -91,6 +91,29 @@ def test_gradients_reach_every_modulated_layer(families: Shelf, name: str) -> No
     finally:
         decoder.requires_grad_(False)
     assert all(bool(gradient.any()) for gradient in gradients)
+
+
+def test_a_stock_process_makes_the_same_of_every_exported_copy(families: Shelf, folder: Path) -> None:
+    rng = stream(0, "latents")
+    seeds = [child(rng, "latent", index).initial_seed() for index in range(2)]
+    jobs: dict[str, Any] = {}
+    for name in CALLS:
+        family, place = families[name], folder / "exported" / name
+        public = family.generator.decoder
+        family.generator.export(family.marked, place)
+        assert family.generator.decoder is public
+        call = {"num_inference_steps": 2, "guidance_scale": 2.0, **CALLS[name]}
+        jobs[name] = {"folder": str(place), "prompts": PROMPTS, "seeds": seeds, "call": call, "channels_last": True}
+    made = stock(jobs | {"other layout": jobs["sd"] | {"channels_last": False}}, folder)
+    image = Image()
+    apart = image.release(made["other layout"]).int() - image.release(made["sd"]).int()
+    assert int(apart.abs().max()) <= 1 and float((apart != 0).float().mean()) < 1e-3, "sums in another order"
+    for name in CALLS:
+        family = families[name]
+        mine = image.release(family.generator.decode(family.marked, family.latents))
+        assert torch.equal(image.release(made[name]), mine), name
+        public = image.release(family.generator.decode(family.generator.decoder, family.latents))
+        assert not torch.equal(mine, public), "a copy that carries nothing would pass"
 
 
 @FAMILIES

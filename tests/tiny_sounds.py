@@ -194,6 +194,12 @@ def encodec(channels: int = 1) -> Any:
     )
 
 
+def filled(codec: Any) -> None:
+    """Codebooks of a fresh EnCodec are zeros: give them vectors."""
+    for layer in codec.quantizer.layers:
+        layer.codebook.embed.normal_(std=0.3)
+
+
 def musicgen(channels: int = 1) -> Any:
     books = 4 * channels
     decoder = MusicgenDecoderConfig(
@@ -214,6 +220,7 @@ def musicgen(channels: int = 1) -> Any:
     model = MusicgenForConditionalGeneration(
         MusicgenConfig(text_encoder=text.to_dict(), audio_encoder=encodec().to_dict(), decoder=decoder.to_dict())
     )
+    filled(model.audio_encoder)
     for name in ("pad_token_id", "bos_token_id", "decoder_start_token_id"):
         setattr(model.generation_config, name, 64)
     return model, tokenizer
@@ -245,6 +252,7 @@ def bark() -> Any:
         codec_config=encodec().to_dict(),
     )
     model = BarkModel(config)
+    filled(model.codec_model)
     model.generation_config = GenerationConfig(  # as a released folder is read: Bark's own class cannot be written
         semantic_config={
             "text_encoding_offset": 70,
