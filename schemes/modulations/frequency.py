@@ -62,7 +62,7 @@ class BandMap(PatternMap):
         """Cosine transform over channels, (groups, out, in, kernel)."""
         base = canonical(self.layers[name][0], weight)
         out, inputs = (cosine_basis(n).to(weight.device) for n in base.shape[1:3])
-        return torch.einsum("po,qi,goik->gpqk", out, inputs, base)
+        return _along_channels(base, out, inputs)
 
     def changed(self, name: str, weight: Tensor, codes: Tensor) -> Tensor:
         """The weight plus the inverse transform of what its bands gain."""
@@ -70,7 +70,7 @@ class BandMap(PatternMap):
         gains = self.depth * self.strength[self.names.index(name)] * codes  # (B, bits)
         gains = gains[:, self.bands(name, spectrum.numel())]  # (B, coefficients)
         out, inputs = (cosine_basis(n).to(weight.device) for n in spectrum.shape[1:3])
-        change = torch.einsum("po,qi,bgpqk->bgoik", out, inputs, gains.view(-1, *spectrum.shape) * spectrum)
+        change = _along_channels(gains.view(-1, *spectrum.shape) * spectrum, out.T, inputs.T)
         return weight + restored(self.layers[name][0], change)
 
     def evidence(self, name: str, weight: Tensor, base: Tensor) -> Tensor:
@@ -79,3 +79,12 @@ class BandMap(PatternMap):
         gained = base.new_zeros(self.bits)
         gained.index_add_(0, self.bands(name, spectrum.numel()), (spectrum * change).flatten())
         return gained * self.strength[self.names.index(name)].sign()
+
+
+def _along_channels(x: Tensor, out: Tensor, inputs: Tensor) -> Tensor:
+    """Matrices applied over the outputs and inputs of (..., O, I, kernel), one after the other.
+
+    In one einsum of three factors the matrices are multiplied with each other first: O² · I² numbers.
+    """
+    rows = torch.einsum("po,...oik->...pik", out, x)
+    return torch.einsum("qi,...pik->...pqk", inputs, rows)
