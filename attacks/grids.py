@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from bench.protocol import AttackFamily, ContentAttack
@@ -80,18 +81,5 @@ def weights_family(
         standard: strengths that suite ``standard`` takes, none for a family that only ``all`` runs; by default the
             whole grid, and the family is part of suite ``quick`` too.
     """
-    suites = ("quick", "standard") if standard is None else ("standard",) if standard else ()
-    return AttackFamily(
-        name=name,
-        modality="any",
-        target=make(grid.strengths[0]).target,
-        make=make,
-        strengths=grid.strengths,
-        quick=grid.quick,
-        unit=grid.unit,
-        source=card.source,
-        card=card.does,
-        needs=card.needs,
-        suites=suites,
-        standard=standard or (),
-    )
+    family = image_family(name, make, grid, card, standard=standard)
+    return replace(family, modality="any", target=make(grid.strengths[0]).target)
