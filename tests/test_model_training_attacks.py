@@ -97,7 +97,7 @@ def test_lora_changes_every_weight_by_its_rank_and_nothing_else(rank: int) -> No
     axes = {name: 1 - input_axis(layer) for name, layer in weighted_layers(USER).items()}
     for name, weight in weights(tuned).items():
         change = (weight - weights(USER)[name]).movedim(axes[name], 0).flatten(1).double()
-        assert int(torch.linalg.matrix_rank(change, rtol=1e-3)) == rank, name
+        assert int(torch.linalg.matrix_rank(change, rtol=3e-6)) == rank, f"{name}: float32 rounds at 1e-7"
     assert all(torch.equal(p, other_parameters(USER)[name]) for name, p in other_parameters(tuned).items())
     assert list(tuned.state_dict()) == list(USER.state_dict())
 
