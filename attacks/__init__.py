@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attacks import audio, coalition, framing, image, model
+from attacks import audio, coalition, framing, image, model, shape3d
 from attacks.tools import LISTED, Tools
 from bench.protocol import AttackFamily
 
@@ -17,7 +17,9 @@ def families(tools: Tools | None = None) -> dict[str, AttackFamily]:
             attack that needs one is there.
     """
     held = tools or Tools()
-    content = [*image.FAMILIES, *image.tool_families(held), *audio.FAMILIES, *audio.tool_families(held)]
+    content = [
+        family for module in (image, audio, shape3d) for family in (*module.FAMILIES, *module.tool_families(held))
+    ]
     return {family.name: family for family in [*content, *model.FAMILIES, *coalition.FAMILIES, *framing.FAMILIES]}
 
 

@@ -111,7 +111,7 @@ PRESETS: dict[str, Plan] = {
             2,
             4,
             False,
-            only=("jpeg", "gaussian-noise", "mp3", "white-noise", "weight-noise", "average-weights"),
+            only=("jpeg", "gaussian-noise", "mp3", "white-noise", "vertex-noise", "weight-noise", "average-weights"),
             public_items=32,
         ),
         Plan("quick", 32, 4, 8, 8, 64, False),

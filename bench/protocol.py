@@ -6,7 +6,7 @@ The way of the data::
     content' -> observe() -> tensor -> read() -> soft bits
 
 A *field* is what a decoder puts out, differentiable. *Content* is what a user would publish: a uint8 RGB batch,
-:class:`Clips`, a list of meshes. It always supports ``len`` and slicing. A *tensor* is what readers see.
+:class:`Clips`, a list of :class:`Mesh`. It always supports ``len`` and slicing. A *tensor* is what readers see.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 Content = Any
-"""A batch of published items: uint8 tensor (B, 3, H, W), :class:`Clips`, or a list of meshes."""
+"""A batch of published items: uint8 tensor (B, 3, H, W), :class:`Clips`, or a list of :class:`Mesh`."""
 
 Target = Literal["none", "content", "model", "coalition", "framing"]
 
@@ -59,6 +59,21 @@ class Clips:
     def to(self, device: torch.device) -> Clips:
         """The same clips with their samples on ``device``."""
         return Clips(self.samples.to(device), self.rate_hz)
+
+
+@dataclass(frozen=True, eq=False)
+class Mesh:
+    """A published triangle mesh with vertex colours. A batch of them is a list: each has a size of its own.
+
+    Attributes:
+        vertices: float32 (V, 3), in any unit.
+        faces: int64 (F, 3), rows of ``vertices``, counter-clockwise seen from outside.
+        colours: uint8 (V, 3), sRGB.
+    """
+
+    vertices: Tensor
+    faces: Tensor
+    colours: Tensor
 
 
 @runtime_checkable

@@ -19,4 +19,10 @@ def _audio() -> Modality:
     return Audio()
 
 
-MODALITIES: dict[str, Callable[[], Modality]] = {"image": _image, "audio": _audio}
+def _shape3d() -> Modality:
+    from modalities.shape3d import Shape3D
+
+    return Shape3D()
+
+
+MODALITIES: dict[str, Callable[[], Modality]] = {"image": _image, "audio": _audio, "3d": _shape3d}

@@ -17,6 +17,7 @@ import bench
 import modalities.audio.data
 import modalities.audio.pretrained
 import modalities.image.pretrained
+import modalities.shape3d.data
 from modalities.image import data
 from modalities.packages import Package
 
@@ -25,8 +26,11 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PACKAGES = ("attacks", "bench", "modalities", "schemes")
 MAKEFILE = (ROOT / "Makefile").read_text()
 IMPORT_NAMES = {
+    "DracoPy": "dracopy",
     "PIL": "pillow",
+    "fast_simplification": "fast-simplification",
     "huggingface_hub": "huggingface-hub",
+    "point_cloud_utils": "point-cloud-utils",
     "skimage": "scikit-image",
     "torch_fidelity": "torch-fidelity",
     "visqol": "visqol-python",
@@ -160,7 +164,7 @@ def test_every_shipped_file_has_its_licence() -> None:
 def test_sources_are_those_that_are_fetched() -> None:
     rows = re.findall(r"^\| \w+ \| `([^`]+)` \((\w+)\) \| `([^`]+)` \| `(\w{64})` \|", third_party(), re.MULTILINE)
     audio, image = modalities.audio, modalities.image
-    modules = (audio.data, audio.pretrained, image.data, image.pretrained)
+    modules = (audio.data, audio.pretrained, image.data, image.pretrained, modalities.shape3d.data)
     fetched = [value for module in modules for value in vars(module).values() if isinstance(value, Package)]
     assert {(p.name, p.registry, p.version, p.sha256) for p in fetched} == {
         (name, registry.lower(), version, digest) for name, registry, version, digest in rows

@@ -1,0 +1,69 @@
+"""From fields to meshes: marching cubes, with a differentiable twin of what readers see of the result."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from bench.protocol import Mesh
+from modalities.shape3d.grids import SIDE, points, sampled
+from modalities.shape3d.voxels import Frame, frame_of, observed, smoothed
+
+FINE = 64
+"""Points per axis of the grid that a mesh is made from."""
+STEEPEST = 0.05
+"""Least slope, per cell, that a field is taken to have: it bounds the gradient where a field is flat."""
+
+
+def released(field: Tensor) -> Mesh:
+    """Mesh of the zero surface of a field (4, g, g, g), on the CPU, closed, in the cube [-1, 1]³.
+
+    Lorensen and Cline, "Marching Cubes", SIGGRAPH 1987, in the topologically correct form of Lewiner et al., 2003,
+    through scikit-image, on 64³ points between which the field is interpolated linearly. Outside the cube nothing is.
+    A field that is nowhere positive has a mesh without faces.
+    """
+    from skimage.measure import marching_cubes  # takes half a second to import
+
+    field = field.detach().float().cpu()[None]
+    fine = field[:, :1]
+    fine = fine if fine.shape[2] >= FINE else F.interpolate(fine, (FINE,) * 3, mode="trilinear")
+    distance = F.pad(fine, (1,) * 6, value=-1.0)[0, 0].numpy()
+    if not (np.isfinite(distance).all() and distance.max() > 0):
+        return Mesh(torch.zeros(0, 3), torch.zeros(0, 3, dtype=torch.int64), torch.zeros(0, 3, dtype=torch.uint8))
+    corners, faces, _, _ = marching_cubes(distance, 0.0)
+    vertices = torch.from_numpy((corners - 0.5) * (2 / fine.shape[2]) - 1).float()  # a cell of padding was added
+    colours = sampled(field[:, 1:], vertices[None])[0].T.nan_to_num(0.5).clamp(0, 1)
+    inward = torch.from_numpy(faces.astype(np.int64))
+    return Mesh(vertices, inward.flip(1).contiguous(), (colours * 255).round().to(torch.uint8))
+
+
+def soft_observed(fields: Tensor) -> Tensor:
+    """What readers see of the released meshes of fields (B, 4, g, g, g), (B, 4, 32, 32, 32), with a gradient.
+
+    The value is that of release and observation; the gradient is that of :func:`_approximate`, in the mesh's frame.
+    """
+    meshes = [released(field) for field in fields]
+    hard = torch.stack([observed(mesh) for mesh in meshes]).to(fields.device)
+    soft = _approximate(fields, [frame_of(mesh) for mesh in meshes], hard)
+    return soft + (hard - soft).detach()
+
+
+def _approximate(fields: Tensor, frames: list[Frame], hard: Tensor) -> Tensor:
+    """Smooth function of fields that is close to what readers see.
+
+    A surface fills a cell by one half plus its distance in cells, and the distance is value over slope. How much
+    surface there is in a cell is taken from ``hard`` filling, without gradient.
+    """
+    base = points().to(fields)
+    where = torch.stack([base / frame.scale + torch.as_tensor(frame.centre).to(base) for frame in frames])
+    seen = sampled(fields, where).view(len(fields), 4, SIDE, SIDE, SIDE)
+    slope = torch.stack(torch.gradient(seen[:, :1].detach(), dim=(2, 3, 4))).square().sum(0).sqrt()
+    filled = (0.5 + seen[:, :1] / slope.clamp_min(STEEPEST)).clamp(0, 1)
+    steps = [(filled.detach().diff(dim=axis)).abs() for axis in (2, 3, 4)]
+    padding = ((0, 0, 0, 0, 0, 1), (0, 0, 0, 1, 0, 0), (0, 1, 0, 0, 0, 0))
+    density = torch.stack([F.pad(step, pad) for step, pad in zip(steps, padding, strict=True)]).sum(0) + 1e-4
+    smooth = smoothed(torch.cat([filled, density, seen[:, 1:] * density], 1))
+    weight = (hard[:, 1:] != 0).any(1, keepdim=True).to(seen)
+    return torch.cat([2 * smooth[:, :1] - 1, (smooth[:, 2:] / smooth[:, 1:2] - 0.5) * weight], 1)
