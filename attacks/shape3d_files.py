@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -72,8 +72,8 @@ class SaveAsOBJ:
             body = trimesh.Trimesh(
                 mesh.vertices.numpy(), mesh.faces.numpy(), vertex_colors=mesh.colours.numpy(), process=False
             )
-            text = str(trimesh.exchange.obj.export_obj(body, include_normals=False, digits=self.digits))
-            found = trimesh.load_mesh(io.StringIO(text), file_type="obj", process=False, skip_materials=True)
+            text = str(body.export(file_type="obj", include_normals=False, digits=self.digits))
+            found: Any = trimesh.load_mesh(io.StringIO(text), file_type="obj", process=False, skip_materials=True)
             return made(found.vertices, found.faces, np.asarray(found.visual.vertex_colors)[:, :3])
 
         return mesh_by_mesh(content, reopened)

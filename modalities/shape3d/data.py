@@ -49,7 +49,8 @@ def build() -> Path:
     parts, known, paints = library.parts(), palette(), {(0, 0, 0): 0}
     target = _folder()
     target.mkdir(parents=True, exist_ok=True)
-    shape, kept = (len(parts), SIDE, SIDE, SIDE), []
+    shape = (len(parts), SIDE, SIDE, SIDE)
+    kept: list[Part] = []
     grids = {name: np.lib.format.open_memmap(target / f"{name}.part.npy", "w+", np.uint8, shape) for name in GRIDS}
     for part in parts:
         corners, codes = library.triangles(f"{part.code}.dat")

@@ -55,7 +55,7 @@ def write(mesh: Mesh, path: Path) -> None:
     )
     partial = path.with_name(f".{path.name}.part")
     try:
-        made = body.export(file_type=suffix[1:])
+        made: Any = body.export(file_type=suffix[1:])
         partial.write_bytes(made.encode() if isinstance(made, str) else made)
         os.replace(partial, path)
     except OSError as error:

@@ -16,7 +16,7 @@ from transformers import T5EncoderModel, T5Tokenizer
 
 from bench.protocol import Generator, Mesh, UserError
 from bench.rng import child
-from modalities.pipelines import FAILURES, noted
+from modalities.libraries import read
 from modalities.shape3d import data
 from modalities.shape3d.grid import Conditioned, GridAutoencoder
 from modalities.shape3d.parts import VARIANTS, captions
@@ -171,14 +171,7 @@ def load(spec: str | None, device: torch.device) -> Generator:
         raise UserError(f"generator {local}: expected a {PIPELINE} or a ShapEPipeline, found {kind}")
     if absent := [name for name in PARTS if not (local / name).is_dir()]:
         raise UserError(f"generator {local}: expected the folder {absent[0]}/, found none")
-    try:
-        with noted() as notes:
-            made = _read(local)
-    except FAILURES as error:
-        line = " ".join(str(error).split())[:300]
-        raise UserError(f"generator {local}: cannot be loaded: {line}") from error
-    if invented := [note for note in notes if "newly initialized" in note]:
-        raise UserError(f"generator {local}: expected all its tensors, found some missing: {invented[0][:300]}")
+    made: GridGenerator = read(lambda: _read(local), str(local))
     made.networks.to(device).eval().requires_grad_(False)
     return made
 

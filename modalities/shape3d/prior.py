@@ -51,7 +51,9 @@ def train(seed: int, device: torch.device, autoencoder: GridAutoencoder, tokeniz
     """Train, or finish a training that was interrupted; returns the averaged (EMA) networks."""
     with fenced(seed):
         model = Conditioned(build(autoencoder.config.latent), text.build_encoder(tokenizer)).to(device)
-        nn.init.normal_(model.prior.positional_embedding, std=0.02)  # zero in diffusers, where weights are loaded
+        nn.init.normal_(
+            model.prior.get_parameter("positional_embedding"), std=0.02
+        )  # zero in diffusers, where weights are loaded
     latents, rows = latents_of(autoencoder, device)
     known = [every_part()[row].caption(variant) for row in rows for variant in range(VARIANTS)]
     ids, mask = (each.to(device) for each in text.tokens(tokenizer, known))

@@ -21,7 +21,8 @@ from torch.nn import functional as F
 
 from bench.protocol import UserError
 from bench.rng import child
-from modalities.pipelines import FAILURES, noted, sample, sample_for_training
+from modalities.libraries import read
+from modalities.pipelines import sample, sample_for_training
 from modalities.shape3d.grids import points
 from modalities.shape3d.parts import captions
 
@@ -155,17 +156,8 @@ def load_shap_e(source: str, device: torch.device) -> ShapEGenerator:
         UserError: when it cannot be loaded, lacks tensors, or is no text-to-3D Shap-E.
     """
     local = Path(source).is_dir()
-    try:
-        with noted() as notes:
-            pipeline = DiffusionPipeline.from_pretrained(
-                source, use_safetensors=True, local_files_only=local, low_cpu_mem_usage=False, dtype=torch.float32
-            )
-    except FAILURES as error:
-        hint = "" if local else "; offline, pass a local folder"
-        line = " ".join(str(error).split())[:300]
-        raise UserError(f"generator {source}: cannot be loaded: {line}{hint}") from error
-    if invented := [note for note in notes if "newly initialized" in note]:
-        raise UserError(f"generator {source}: expected all its tensors, found some missing: {invented[0][:300]}")
+    options = {"use_safetensors": True, "local_files_only": local, "low_cpu_mem_usage": False, "dtype": torch.float32}
+    pipeline = read(lambda: DiffusionPipeline.from_pretrained(source, **options), source)
     if type(pipeline).__name__ != "ShapEPipeline":
         raise UserError(f"generator {source}: expected a ShapEPipeline, found {type(pipeline).__name__}")
     pipeline.set_progress_bar_config(disable=True)

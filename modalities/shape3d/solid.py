@@ -29,7 +29,8 @@ def normalised(corners: NDArray[np.float64]) -> FLAT:
     """Triangles (N, 3, 3), centred and scaled so that the solid's longest side has half length ``EXTENT``."""
     low, high = corners.min((0, 1)), corners.max((0, 1))
     scale = (EXTENT - OFFSET) / max(float((high - low).max()) / 2, 1e-9)
-    return ((corners - (low + high) / 2) * scale).astype(np.float32)
+    placed: FLAT = ((corners - (low + high) / 2) * scale).astype(np.float32)
+    return placed
 
 
 def voxelised(corners: FLAT) -> tuple[FLAT, NDArray[np.int64]]:
@@ -53,7 +54,7 @@ def voxelised(corners: FLAT) -> tuple[FLAT, NDArray[np.int64]]:
     inside = _inside(distance, where - foot)
     exact = (np.where(inside, distance, -distance) + OFFSET).reshape([SIDE] * 3)
     nearest[distance > TRUNCATION + OFFSET] = -1
-    return _filled(exact), nearest.reshape([SIDE] * 3)
+    return _filled(exact.astype(np.float32)), nearest.reshape([SIDE] * 3)
 
 
 def _filled(exact: FLAT) -> FLAT:
@@ -96,7 +97,7 @@ def _inside(distance: FLAT, away: FLAT) -> NDArray[np.bool_]:
     where = points().numpy()[wall]
     direction = away[wall] / np.maximum(np.linalg.norm(away[wall], axis=1, keepdims=True), 1e-9)
     beyond = np.clip(((where + 1.25 * CELL * direction + 1) / CELL).astype(int), 0, SIDE - 1)
-    inside = enclosed.copy()
+    inside: NDArray[np.bool_] = enclosed.copy()
     inside[wall] = enclosed[np.ravel_multi_index(tuple(beyond.T), [SIDE] * 3)]
     return inside
 
