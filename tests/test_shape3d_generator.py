@@ -30,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with untrained networks, as training writes it."""
     tokenizer = text.build_tokenizer()
     with fenced(0):
-        model = GridAutoencoder(GridConfig(latent=4, coarse=8, middle=8, fine=8))
+        model = GridAutoencoder(GridConfig(latent=4, coarse=8, fine=8))
         conditioned = Conditioned(prior.build(4), text.build_encoder(tokenizer))
     path = tmp_path_factory.mktemp("made") / "tiny"
     train.assemble(model, conditioned, tokenizer, path)
@@ -46,7 +46,7 @@ def test_latents_and_fields(generator: Any) -> None:
     assert isinstance(generator, Generator) and generator.name == "tiny"
     state = torch.get_rng_state()
     z = generator.latents(PROMPTS, stream(0))
-    assert z.shape == (2, 4, 4, 4, 4) and z.dtype == torch.float32 and bool(z.isfinite().all())
+    assert z.shape == (2, 4, 8, 8, 8) and z.dtype == torch.float32 and bool(z.isfinite().all())
     assert torch.equal(z, generator.latents(PROMPTS, stream(0)))
     assert not torch.equal(z[0], generator.latents(PROMPTS[::-1], stream(0))[0]), "the prompt is heard"
     field = generator.decode(generator.decoder, z)
@@ -65,7 +65,7 @@ def test_an_item_is_the_same_alone(generator: Any) -> None:
 
 def test_public_pairs_and_regeneration(generator: Any) -> None:
     latents, fields = generator.public_pairs(3, stream(0))
-    assert latents.shape == (3, 4, 4, 4, 4) and fields.shape == (3, 4, 32, 32, 32)
+    assert latents.shape == (3, 4, 8, 8, 8) and fields.shape == (3, 4, 32, 32, 32)
     assert torch.allclose(generator.encode(fields), latents)
     restored = generator.reconstruct([sphere()])
     assert len(restored) == 1 and len(generator.reconstruct([])) == 0
@@ -107,7 +107,7 @@ BROKEN = {
     "no prior": lambda path: (path / "prior").rename(path / "gone"),
     "cut off": lambda path: (path / "autoencoder" / "model.safetensors").write_bytes(b"12345678"),
     "another width": lambda path: (path / "autoencoder" / "config.json").write_text(
-        json.dumps({"latent": 4, "coarse": 16, "middle": 8, "fine": 8})
+        json.dumps({"latent": 4, "coarse": 16, "fine": 8})
     ),
 }
 

@@ -6,17 +6,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bench.precision import mixed
 from bench.rng import fenced, stream
 from modalities.shape3d import data
 from modalities.shape3d.grid import GridAutoencoder
 from modalities.shape3d.parts import VARIANTS
 from modalities.training import Loop, Schedule
 
-SCHEDULE = Schedule(steps=2000, batch=8, rate=2e-3, warmup=50, ema=0.995, weight_decay=1e-3)
+SCHEDULE = Schedule(steps=2400, batch=16, rate=2e-3, warmup=50, ema=0.995, weight_decay=1e-3)
 NOISE = 0.05
 """Deviation of the noise on latents in training, relative to theirs: about what a denoiser leaves over."""
 SHARP = 8.0
 """Logits of being inside are distances, in truncations, times this."""
+COLOUR = 2.0
+"""Weight of the colours' mean absolute error."""
 LOOSE = 1e-3
 """Weight of the latents' mean square, which keeps them near the scale of the noise."""
 
@@ -32,15 +35,16 @@ def train(seed: int, device: torch.device) -> GridAutoencoder:
         drawn = [rows[i] for i in torch.randint(len(rows), (SCHEDULE.batch,), generator=rng).tolist()]
         colours = torch.randint(VARIANTS, (SCHEDULE.batch,), generator=rng).tolist()
         fields = data.fields(drawn, colours).to(device)
-        z = model.encoder(fields)
-        scale = z.detach().std()
-        restored = model.decoder(z + NOISE * scale * torch.randn(z.shape, generator=rng).to(device))
-        return _terms(restored, fields, z)
+        with mixed(device):
+            z = model.encoder(fields)
+            noise = NOISE * z.detach().std() * torch.randn(z.shape, generator=rng).to(device)
+            restored = model.decoder(z + noise)
+        return _terms(restored.float(), fields, z.float())
 
     def validate(averaged: nn.Module) -> dict[str, float]:
         fields = data.shipped("reference")[0][::8].to(device)
         with torch.no_grad():
-            restored = torch.cat([averaged.decoder(averaged.encoder(part)) for part in fields.split(8)])  # type: ignore[operator, union-attr]
+            restored = torch.cat([averaged.decoder(averaged.encoder(part)) for part in fields.split(8)])  # type: ignore[operator]
         return {"held_out_iou": float(grid_iou(restored, fields).mean()), "held_out_psnr": _psnr(restored, fields)}
 
     Loop("3d_autoencoder", SCHEDULE, model, loss, validate, every=100).run()
@@ -59,7 +63,7 @@ def _terms(restored: Tensor, fields: Tensor, z: Tensor) -> dict[str, Tensor]:
         F.binary_cross_entropy_with_logits(SHARP * found, (target > 0).float(), reduction="none") * (1 + near)
     ).mean()
     colour = ((restored[:, 1:] - fields[:, 1:]).abs() * near).sum() / (3 * near.sum()).clamp_min(1)
-    total = distance + side + colour + LOOSE * z.square().mean()
+    total = distance + side + COLOUR * colour + LOOSE * z.square().mean()
     return {"loss": total, "distance": distance, "colour": colour, "iou": grid_iou(restored, fields).mean()}
 
 

@@ -64,7 +64,8 @@ def _guesses(meshes: list[Mesh]) -> Tensor:
     network = perceptual.pointnet()
     with torch.inference_mode():
         x = torch.cat([perceptual.oriented_points([mesh], stream(0, "features")) for mesh in meshes])
-        return network(x.nan_to_num(0.0)).argmax(1)
+        guesses: Tensor = network(x.nan_to_num(0.0)).argmax(1)
+    return guesses
 
 
 def real_accuracy() -> dict[str, float | int]:

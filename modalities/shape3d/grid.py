@@ -1,6 +1,6 @@
 """The embedded generator's networks: an autoencoder of fields, and a prior over its latents conditioned on text.
 
-A field of 4 × 32³ numbers becomes 16 × 4³ latents and back by three-dimensional convolutions. Resolution is gained by
+A field of 4 × 32³ numbers becomes 4 × 8³ latents and back by three-dimensional convolutions. Resolution is gained by
 sub-voxel shuffling (Shi et al., CVPR 2016, arXiv:1609.05158), since convolutions at 32³ would take most of the time of
 every fingerprint experiment.
 """
@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import T5EncoderModel
 
-LATENT_SIDE = 4
+LATENT_SIDE = 8
+PATCH = 2
+"""Places per axis of the latents that are one token of the prior."""
 GROUPS = 8
 
 
@@ -27,15 +29,13 @@ class GridConfig:
 
     Attributes:
         latent: channels of the latents.
-        coarse: channels at 4³.
-        middle: channels at 8³.
+        coarse: channels at 8³.
         fine: channels at 16³.
     """
 
-    latent: int = 16
-    coarse: int = 128
-    middle: int = 64
-    fine: int = 24
+    latent: int = 4
+    coarse: int = 96
+    fine: int = 32
 
 
 class ResnetBlock(nn.Module):
@@ -69,37 +69,38 @@ def gathered(x: Tensor) -> Tensor:
 
 
 class GridDecoder(nn.Module):
-    """Latents (B, 16, 4, 4, 4) to fields (B, 4, 32, 32, 32): a signed distance, and RGB in [0, 1]."""
+    """Latents (B, 4, 8, 8, 8) to fields (B, 4, 32, 32, 32): a signed distance, and RGB in [0, 1]."""
 
     def __init__(self, config: GridConfig) -> None:
         super().__init__()
-        coarse, middle, fine = config.coarse, config.middle, config.fine
+        coarse, fine = config.coarse, config.fine
         self.conv_in = nn.Conv3d(config.latent, coarse, 3, padding=1)
         self.resnets = nn.ModuleList(
-            [ResnetBlock(coarse, coarse), ResnetBlock(middle, middle), ResnetBlock(fine, fine)]
+            [ResnetBlock(coarse, coarse), ResnetBlock(coarse, coarse), ResnetBlock(fine, fine)]
         )
-        self.widen = nn.ModuleList([nn.Conv3d(coarse, 8 * middle, 1), nn.Conv3d(middle, 8 * fine, 1)])
+        self.tint = nn.Conv3d(coarse, 3, 1)
+        self.widen = nn.Conv3d(coarse, 8 * fine, 1)
         self.norm_out, self.conv_out = nn.GroupNorm(GROUPS, fine), nn.Conv3d(fine, 32, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
-        """Fields of latents."""
-        h = self.resnets[0](self.conv_in(z))
-        for widen, resnet in zip(self.widen, self.resnets[1:], strict=True):
-            h = resnet(shuffled(widen(h)))
+        """Fields of latents. Colours start from a coarse guess: normalisation hides what is the same everywhere."""
+        h = self.resnets[1](self.resnets[0](self.conv_in(z)))
+        tint = F.interpolate(self.tint(h), scale_factor=4.0, mode="trilinear")
+        h = self.resnets[2](shuffled(self.widen(h)))
         field = shuffled(self.conv_out(F.silu(self.norm_out(h))))
-        return torch.cat([field[:, :1], field[:, 1:].sigmoid()], 1)
+        return torch.cat([field[:, :1], (field[:, 1:] + tint).sigmoid()], 1)
 
 
 class GridEncoder(nn.Module):
-    """Fields (B, 4, 32, 32, 32) to latents (B, 16, 4, 4, 4)."""
+    """Fields (B, 4, 32, 32, 32) to latents (B, 4, 8, 8, 8)."""
 
     def __init__(self, config: GridConfig) -> None:
         super().__init__()
-        coarse, middle, fine = config.coarse, config.middle, config.fine
+        coarse, fine = config.coarse, config.fine
         self.conv_in = nn.Conv3d(32, fine, 1)
-        self.narrow = nn.ModuleList([nn.Conv3d(8 * fine, middle, 1), nn.Conv3d(8 * middle, coarse, 1)])
+        self.narrow = nn.Conv3d(8 * fine, coarse, 1)
         self.resnets = nn.ModuleList(
-            [ResnetBlock(fine, fine), ResnetBlock(middle, middle), ResnetBlock(coarse, coarse)]
+            [ResnetBlock(fine, fine), ResnetBlock(coarse, coarse), ResnetBlock(coarse, coarse)]
         )
         self.norm_out, self.conv_out = nn.GroupNorm(GROUPS, coarse), nn.Conv3d(coarse, config.latent, 3, padding=1)
 
@@ -107,8 +108,7 @@ class GridEncoder(nn.Module):
         """Latents of fields; colours count from mid-grey."""
         h = self.conv_in(gathered(torch.cat([x[:, :1].clamp(-1, 1), x[:, 1:] - 0.5], 1)))
         h = self.resnets[0](h)
-        for narrow, resnet in zip(self.narrow, self.resnets[1:], strict=True):
-            h = resnet(narrow(gathered(h)))
+        h = self.resnets[2](self.resnets[1](self.narrow(gathered(h))))
         z: Tensor = self.conv_out(F.silu(self.norm_out(h)))
         return z
 
@@ -130,7 +130,7 @@ class GridAutoencoder(nn.Module):
         return (self.config.latent, *[LATENT_SIDE] * 3)  # type: ignore[return-value]
 
     def encode(self, fields: Tensor) -> Tensor:
-        """Scaled latents (B, 16, 4, 4, 4) of fields (B, 4, 32, 32, 32)."""
+        """Scaled latents (B, 4, 8, 8, 8) of fields (B, 4, 32, 32, 32)."""
         z: Tensor = self.encoder(fields) / self.deviation
         return z
 
@@ -155,8 +155,8 @@ class GridAutoencoder(nn.Module):
 class Conditioned(nn.Module):
     """The prior with the text encoder that it listens to.
 
-    Shap-E's `PriorTransformer` (Jun and Nichol, "Shap-E", 2023, arXiv:2305.02463): one token per place of the latents,
-    beside those of the text.
+    Shap-E's `PriorTransformer` (Jun and Nichol, "Shap-E", 2023, arXiv:2305.02463): one token per 2³ places of the
+    latents, beside those of the text.
 
     Attributes:
         prior: predicts the velocity of noisy latents.
@@ -168,7 +168,7 @@ class Conditioned(nn.Module):
         self.prior, self.encoder = prior, encoder
 
     def forward(self, noisy: Tensor, sigma: Tensor, ids: Tensor, mask: Tensor, heard: Tensor) -> Tensor:
-        """Velocity like ``noisy`` (B, C, 4, 4, 4), latents with noise of deviation ``sigma`` (B,).
+        """Velocity like ``noisy`` (B, 4, 8, 8, 8), latents with noise of deviation ``sigma`` (B,).
 
         v-prediction of Salimans and Ho, ICLR 2022, arXiv:2202.00512, preconditioned as in Karras et al., NeurIPS 2022,
         arXiv:2206.00364.
@@ -182,12 +182,14 @@ class Conditioned(nn.Module):
         """
         states = self.encoder(ids, mask).last_hidden_state * (mask * heard[:, None].to(mask)).unsqueeze(-1)
         wide = sigma.view(-1, *[1] * (noisy.ndim - 1))
-        places = (noisy / (1 + wide.square()).sqrt()).flatten(2).mT  # (B, 64, C)
+        scaled = noisy / (1 + wide.square()).sqrt()
+        places = gathered(scaled).flatten(2).mT  # (B, 64, 8 C)
         pooled = states.sum(1) / mask.sum(1, keepdim=True).clamp_min(1)
         # Shap-E counts time from 0 to 1000; a logarithm of noise from 0.002 to 80 spreads over the same.
         velocity: Tensor = self.prior(places, 500 + 100 * sigma.log(), pooled, states, return_dict=False)[0]
-        return velocity.mT.reshape(noisy.shape)
+        return shuffled(velocity.mT.reshape(gathered(scaled).shape))
 
 
-PLACES = LATENT_SIDE**3
+PLACES = (LATENT_SIDE // PATCH) ** 3
+"""Tokens of the prior."""
 NOISE_LEVELS = (0.002, 80.0)

@@ -72,7 +72,7 @@ class GridGenerator:
 
     @torch.no_grad()
     def latents(self, prompts: Sequence[str], rng: torch.Generator) -> Tensor:
-        """Sample one latent per prompt, (B, 16, 4, 4, 4) float32 on the CPU."""
+        """Sample one latent per prompt, (B, 4, 8, 8, 8) float32 on the CPU."""
         parts = []
         for start in range(0, len(prompts), self.batch):
             part = list(prompts[start : start + self.batch])
@@ -82,7 +82,7 @@ class GridGenerator:
         return torch.cat(parts) if parts else torch.zeros(0, *self.autoencoder.latent_shape)
 
     def _sample(self, prompts: list[str], noise: Tensor) -> Tensor:
-        """Denoise (B, 16, 4, 4, 4) with guidance."""
+        """Denoise (B, 4, 8, 8, 8) with guidance."""
         ids, mask = (torch.cat([each, each]).to(self.device) for each in tokens(self.tokenizer, prompts))
         heard = torch.tensor([1.0, 0.0], device=self.device).repeat_interleave(len(prompts))
         self.scheduler.set_timesteps(self.steps)
@@ -91,7 +91,8 @@ class GridGenerator:
             levels = torch.full((2 * len(prompts),), sigma, device=self.device)
             told, untold = self.networks["conditioned"](torch.cat([z, z]), levels, ids, mask, heard).chunk(2)
             z = self.scheduler.step(untold + self.guidance * (told - untold), step, z).prev_sample
-        return z.float().cpu()
+        sampled: Tensor = z.float().cpu()
+        return sampled
 
     def decode(self, decoder: nn.Module, latents: Tensor) -> Tensor:
         """Fields (B, 4, 32, 32, 32) of scaled latents; differentiable."""
@@ -101,7 +102,7 @@ class GridGenerator:
 
     @torch.no_grad()
     def encode(self, fields: Tensor) -> Tensor:
-        """Scaled latents (B, 16, 4, 4, 4) of fields, on the CPU."""
+        """Scaled latents (B, 4, 8, 8, 8) of fields, on the CPU."""
         parts = [self.autoencoder.encode(part.to(self.device)) for part in fields.split(self.batch)]
         return torch.cat(parts).float().cpu()
 

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -59,7 +59,8 @@ def assemble(model: GridAutoencoder, conditioned: Conditioned, tokenizer: T5Toke
     partial.mkdir(parents=True)
     (partial / "model_index.json").write_text(json.dumps({"_class_name": PIPELINE}, indent=2) + "\n", encoding="utf-8")
     model.save(partial / "autoencoder")
-    conditioned.prior.cpu().half().save_pretrained(partial / "prior", safe_serialization=True)
+    prior_network: Any = conditioned.prior
+    prior_network.cpu().half().save_pretrained(partial / "prior", safe_serialization=True)
     conditioned.encoder.cpu().half().save_pretrained(partial / "text_encoder", safe_serialization=True)
     tokenizer.save_pretrained(partial / "tokenizer")
     prior.solver().save_pretrained(partial / "scheduler")
