@@ -87,9 +87,9 @@ def test_shuffling_is_undone_by_gathering_and_keeps_places() -> None:
 def test_the_loss_is_least_for_the_field_itself() -> None:
     field = torch.rand(2, 4, 8, 8, 8, generator=stream(0)) * 2 - 1
     field[:, 1:] = field[:, 1:].abs()
-    exact, zero = autoencoder._terms(field, field, torch.zeros(1)), torch.zeros(1)
+    exact, zero = autoencoder.terms(field, field, torch.zeros(1)), torch.zeros(1)
     for other in (field.flip(2), 0.5 * field):
-        assert autoencoder._terms(other, field, zero)["loss"] > exact["loss"]
+        assert autoencoder.terms(other, field, zero)["loss"] > exact["loss"]
     assert float(exact["iou"]) == 1 and float(exact["distance"]) == float(exact["colour"]) == 0
 
 

@@ -39,7 +39,7 @@ def train(seed: int, device: torch.device) -> GridAutoencoder:
             z = model.encoder(fields)
             noise = NOISE * z.detach().std() * torch.randn(z.shape, generator=rng).to(device)
             restored = model.decoder(z + noise)
-        return _terms(restored.float(), fields, z.float())
+        return terms(restored.float(), fields, z.float())
 
     def validate(averaged: nn.Module) -> dict[str, float]:
         fields = data.shipped("reference")[0][::8].to(device)
@@ -54,7 +54,7 @@ def train(seed: int, device: torch.device) -> GridAutoencoder:
     return model
 
 
-def _terms(restored: Tensor, fields: Tensor, z: Tensor) -> dict[str, Tensor]:
+def terms(restored: Tensor, fields: Tensor, z: Tensor) -> dict[str, Tensor]:
     """Loss of restored fields: distances, most near the surface; which side of it a point is on; colours near it."""
     target, found = fields[:, :1], restored[:, :1]
     near = (target.abs() < 0.5).float()

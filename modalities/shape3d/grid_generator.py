@@ -139,10 +139,12 @@ class GridGenerator:
 
     def reconstruct(self, meshes: list[Mesh]) -> list[Mesh]:
         """Encode and decode with the public autoencoder, each mesh put back where it lay: the regeneration attack."""
-        with torch.inference_mode():
-            fields = torch.stack([as_field(mesh) for mesh in meshes])
-            made = torch.cat([self.decode(self.decoder, z) for z in self.encode(fields).split(self.batch)])
-        return [_placed(released(one), frame_of(mesh)) for one, mesh in zip(made, meshes, strict=True)]
+        return [self._reconstructed(mesh) for mesh in meshes]
+
+    @torch.inference_mode()
+    def _reconstructed(self, mesh: Mesh) -> Mesh:
+        made = self.decode(self.decoder, self.encode(as_field(mesh)[None]))
+        return _placed(released(made[0]), frame_of(mesh))
 
 
 def _placed(mesh: Mesh, frame: Frame) -> Mesh:

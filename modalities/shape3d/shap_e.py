@@ -92,7 +92,7 @@ class ShapEGenerator:
     def decode(self, decoder: nn.Module, latents: Tensor) -> Tensor:
         """Fields (B, 4, g, g, g): Shap-E's signed distance, positive inside, and its texture; differentiable."""
         first = next(decoder.parameters())
-        z, module = latents.to(first.device, first.dtype), _Renderer(decoder)
+        z, module = latents.to(first.device, first.dtype), Renderer(decoder)
         matrices = module.matrices(z)
         places = points(self.side).to(z)
         parts = [module.values(matrices, part) for part in places.split(CHUNK)]
@@ -113,7 +113,7 @@ class ShapEGenerator:
 
 
 @dataclass(frozen=True)
-class _Renderer:
+class Renderer:
     """Shap-E's renderer as functions of its parameters.
 
     Attributes:
