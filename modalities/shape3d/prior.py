@@ -18,7 +18,7 @@ from modalities.shape3d.grid import NOISE_LEVELS, PATCH, PLACES, Conditioned, Gr
 from modalities.shape3d.parts import VARIANTS, every_part
 from modalities.training import Loop, Schedule
 
-SCHEDULE = Schedule(steps=1500, batch=64, rate=1e-3, warmup=50, ema=0.995, weight_decay=0.01, muon_rate=0.005)
+SCHEDULE = Schedule(steps=4000, batch=64, rate=1e-3, warmup=50, ema=0.995, weight_decay=0.01, muon_rate=0.005)
 EMPTY_PROMPTS = 0.1
 LAYERS, HEAD = 5, 48
 
