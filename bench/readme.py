@@ -1,7 +1,8 @@
 """Tables of a run in a Markdown page: ``python -m bench.readme leaderboards/image/reference README.md``.
 
 A page names its tables by comments with the modality, such as ``<!-- image leaderboard:begin -->`` and
-``<!-- image leaderboard:end -->``.
+``<!-- image leaderboard:end -->``. ``python -m bench.readme leaderboards`` writes the one that sets modalities side by
+side, between ``<!-- modalities:begin -->`` and ``<!-- modalities:end -->``.
 """
 
 from __future__ import annotations
@@ -49,6 +50,49 @@ def attacks(folder: Path) -> str:
     return "\n".join(markdown(heads, [[_cell(line, name) for name in columns] for line in lines]))
 
 
+def side_by_side(root: Path) -> str:
+    """The first scheme of every modality's reference run below ``root``, one column each, as Markdown.
+
+    Raises:
+        UserError: when there is no such run.
+    """
+    runs = {path.parent.parent.name: path.parent for path in sorted(root.glob("*/reference/leaderboard.csv"))}
+    if not runs:
+        raise UserError(f"{root}: expected folders such as image/reference with a leaderboard, found none")
+    columns = [_column(_board(folder)[0], read_csv(folder / "attacks.csv")) for folder in runs.values()]
+    rows = [[name, *(column[name] for column in columns)] for name in columns[0]]
+    return "\n".join(markdown(["", *runs], rows))
+
+
+def _column(line: Row, attacked: list[Row]) -> dict[str, str]:
+    """What :func:`side_by_side` says of one run, by name."""
+
+    def under(attack: str, strength: float) -> str:
+        own = [row for row in attacked if row["scheme"] == line["scheme"] and row["attack"] == attack]
+        found = [row for row in own if row["strength"] == strength]
+        return _cell(found[0], "bit_accuracy") if found else "–"
+
+    change = line["quality_delta"] / line["quality_original"]
+    return {
+        "scheme": str(line["scheme"]),
+        "generator": str(line["generator"]),
+        "bits": str(line["bits"]),
+        "bit accuracy": _cell(line, "bit_accuracy"),
+        f"identified among {line['identification_n']}": _cell(line, "identification"),
+        "by 5 items": _cell(line, "identification_5"),
+        "paired fidelity": f"{line['paired_metric']} {short(line['paired_value'])}",
+        "Fréchet distance": f"{line['quality_metric']} {change:+.1%}",
+        "mean under content attacks": short(line["robustness_content"]),
+        "mean under model attacks": short(line["robustness_model"]),
+        "weights with noise of 5 % of their deviation": under("WeightNoise", 0.05),
+        "of 10 %": under("WeightNoise", 0.1),
+        "of 20 %": under("WeightNoise", 0.2),
+        "weights of two users averaged": under("AverageWeights", 2),
+        "FPR ≤": short(line["fpr_upper"]),
+        "users × items": f"{line['users']} × {line['items']}",
+    }
+
+
 def _board(folder: Path) -> list[Row]:
     lines = read_csv(folder / "leaderboard.csv")
     if not lines:
@@ -72,21 +116,27 @@ def inserted(page: str, folder: Path) -> str:
     Raises:
         UserError: when the page names none, or one of them not by exactly one pair of comments.
     """
+    if not (folder / "leaderboard.csv").is_file() and list(folder.glob("*/reference")):
+        return _replaced(page, "modalities", side_by_side(folder))
     modality = _board(folder)[0]["modality"]
     named = [name for name in TABLES if f"<!-- {modality} {name}:" in page]
     if not named:
         raise UserError(f"page: expected a comment such as <!-- {modality} {next(iter(TABLES))}:begin -->, found none")
     for name in named:
-        begin, end = (f"<!-- {modality} {name}:{place} -->" for place in ("begin", "end"))
-        if page.count(begin) != 1 or page.count(end) != 1 or page.index(begin) > page.index(end):
-            raise UserError(f"page: expected one {begin} and one {end} after it, found another number or order")
-        content = f"{begin}\n{TABLES[name](folder)}\n{end}"
-        page = f"{page[: page.index(begin)]}{content}{page[page.index(end) + len(end) :]}"
+        page = _replaced(page, f"{modality} {name}", TABLES[name](folder))
     return page
 
 
+def _replaced(page: str, name: str, content: str) -> str:
+    """``page`` with what stands between the two comments of a table replaced."""
+    begin, end = (f"<!-- {name}:{place} -->" for place in ("begin", "end"))
+    if page.count(begin) != 1 or page.count(end) != 1 or page.index(begin) > page.index(end):
+        raise UserError(f"page: expected one {begin} and one {end} after it, found another number or order")
+    return f"{page[: page.index(begin)]}{begin}\n{content}\n{end}{page[page.index(end) + len(end) :]}"
+
+
 def main(
-    folder: Annotated[Path, typer.Argument(help="A results folder.")],
+    folder: Annotated[Path, typer.Argument(help="A results folder, or the one with all modalities' reference runs.")],
     page: Annotated[Path, typer.Argument(help="A Markdown page that names its tables.")] = Path("README.md"),
 ) -> None:
     """Write the tables of FOLDER into PAGE."""

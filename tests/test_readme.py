@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 from bench.__main__ import app
 from bench.printed import read_csv
 from bench.protocol import UserError
-from bench.readme import attacks, inserted, table
+from bench.readme import attacks, inserted, side_by_side, table
 from bench.report import SHOWN
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,7 +38,7 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> Pat
 
 
 def test_there_is_a_committed_run() -> None:
-    assert {"audio", "image"} <= set(REFERENCES), "run `make leaderboards`"
+    assert {"3d", "audio", "image"} <= set(REFERENCES), "run `make leaderboards`"
 
 
 @pytest.mark.parametrize("modality", REFERENCES)
@@ -45,6 +46,10 @@ def test_the_tables_are_the_committed_run(modality: str) -> None:
     for page in (ROOT / "README.md", ROOT / "docs" / f"results-{modality}.md"):
         text = page.read_text(encoding="utf-8")
         assert inserted(text, REFERENCES[modality]) == text, "run `.venv/bin/python -m bench.readme` on the reference"
+
+
+def test_the_modalities_side_by_side_are_the_committed_runs() -> None:
+    assert inserted(README, ROOT / "leaderboards") == README, "run `.venv/bin/python -m bench.readme leaderboards`"
 
 
 def targets(modality: str) -> dict[str, str]:
@@ -56,6 +61,7 @@ def targets(modality: str) -> dict[str, str]:
 FIDELITY = {
     "image": {"PSNR to the original decoder's output": "psnr", "LPIPS (AlexNet) to it": "lpips_alex"},
     "audio": {"SI-SDR to the original decoder's output": "si_sdr", "ViSQOL beside it": "opinion"},
+    "3d": {"IoU with the original decoder's mesh": "iou", "PSNR of colours": "colour_psnr"},
 }
 
 
@@ -181,6 +187,18 @@ OTHER = "<!-- image leaderboard:begin --><!-- image leaderboard:end -->"
 def test_a_page_without_its_place_is_refused(page: str, toy_folder: Path) -> None:
     with pytest.raises(UserError, match=r"expected (one|a comment such as) <!-- toy leaderboard:begin -->"):
         inserted(page, toy_folder)
+
+
+def test_modalities_side_by_side(toy_folder: Path, tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        shutil.copytree(toy_folder, tmp_path / name / "reference")
+    heads, _, *rows = side_by_side(tmp_path).splitlines()
+    assert heads == "|  | first | second |"
+    assert "| scheme | ToyScheme | ToyScheme |" in rows and "| bit accuracy | 1 [1, 1] | 1 [1, 1] |" in rows
+    page = "before <!-- modalities:begin -->old<!-- modalities:end --> after"
+    assert inserted(page, tmp_path).endswith("<!-- modalities:end --> after") and "old" not in inserted(page, tmp_path)
+    with pytest.raises(UserError, match="expected folders such as image/reference"):
+        side_by_side(tmp_path / "first")
 
 
 def test_a_folder_without_a_leaderboard_is_refused(tmp_path: Path) -> None:
