@@ -75,7 +75,7 @@ def run(
     items: Annotated[int | None, typer.Option(help="Instead of the preset's items per user.")] = None,
     device: Device = "auto",
     features: Annotated[
-        str, typer.Option(help="Features of the quality metric: default, inception or vggish.")
+        str, typer.Option(help="Features of the quality metric: default, inception, vggish or views.")
     ] = "default",
     quiet: Quiet = False,
     as_json: Json = False,

@@ -19,7 +19,7 @@ from bench.rng import stream
 
 logger = logging.getLogger("genprint")
 
-FEATURES = ("default", "inception", "vggish")
+FEATURES = ("default", "inception", "vggish", "views")
 
 
 def find_modality(name: str) -> Modality:

@@ -7,9 +7,9 @@ tensors are float32 (B, 4, 32, 32, 32): see :func:`modalities.shape3d.voxels.obs
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -20,6 +20,9 @@ from modalities.shape3d import augmentation, data, fidelity, files, perceptual
 from modalities.shape3d.parts import captions
 from modalities.shape3d.surface import released, soft_observed
 from modalities.shape3d.voxels import observed
+
+if TYPE_CHECKING:
+    from modalities.image import Image
 
 FEWEST_FACES = 4
 LEVEL = 3.0
@@ -33,13 +36,14 @@ class Shape3D:
 
     Attributes:
         device: where the generator runs.
-        quality_metric: Fréchet distance on a PointNet trained on part categories.
+        quality_metric: Fréchet distance on a PointNet trained on part categories, ``fd_pointnet_ldraw``; on rendered
+            views ``fd_views_mobilenetv2`` or ``fd_views_inception``.
         paired_bound: volume IoU down to which an attack counts as leaving the mesh usable.
     """
 
     device: str = "cpu"
+    quality_metric: str = "fd_pointnet_ldraw"
     name: str = field(default="3d", init=False)
-    quality_metric: str = field(default="fd_pointnet_ldraw", init=False)
     paired_metric: str = field(default="iou", init=False)
     paired_bound: float = field(default=0.75, init=False)
 
@@ -48,6 +52,27 @@ class Shape3D:
         from modalities.shape3d.grid_generator import load  # diffusers takes seconds to import
 
         return load(spec, torch.device(self.device))
+
+    def with_features(self, name: str) -> Shape3D:
+        """The same modality judged by other features: ``default``, ``views`` or ``inception``, of rendered views.
+
+        Raises:
+            UserError: for another name, or when the Inception weights are not available.
+        """
+        metrics = {"default": "fd_pointnet_ldraw", "views": "fd_views_mobilenetv2", "inception": "fd_views_inception"}
+        if name not in metrics:
+            raise UserError(f"features {name!r}: expected {', '.join(metrics)}")
+        changed = replace(self, quality_metric=metrics[name])
+        if name == "inception":
+            changed._pictured().with_features(name)
+        return changed
+
+    def _pictured(self) -> Image:
+        """The image modality, whose network sees the rendered views."""
+        from modalities.image import Image
+
+        canonical = self.quality_metric == "fd_views_inception"
+        return Image(device=self.device, quality_metric="fid" if canonical else "fd_mobilenetv2")
 
     def prompts(self, n: int, rng: torch.Generator) -> list[str]:
         """``n`` captions of parts that no codec was fitted on; repeats only when n exceeds them."""
@@ -90,8 +115,12 @@ class Shape3D:
         return self.release(fields[:n])
 
     def features(self, content: list[Mesh]) -> Tensor:
-        """Features (B, 128) of a PointNet; see :mod:`modalities.shape3d.perceptual`."""
-        return perceptual.features(content)
+        """Features (B, d) of a PointNet, or of rendered views; see ``perceptual`` and ``views`` beside this."""
+        if self.quality_metric == "fd_pointnet_ldraw":
+            return perceptual.features(content)
+        from modalities.shape3d import views
+
+        return views.features(content, self._pictured().features)
 
     def paired(self, a: list[Mesh], b: list[Mesh]) -> dict[str, Tensor]:
         """Volume IoU, Chamfer distance, F-score, normals and colours of each pair."""

@@ -5,14 +5,14 @@ Both are compared centred and at one size, as readers see them; not turned.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from bench.protocol import Mesh, UserError
 from bench.rng import stream
-from modalities.shape3d.cloud import feet, sampled_surface
+from modalities.shape3d.cloud import Cloud, feet, sampled_surface
 from modalities.shape3d.voxels import frame_of, volumes
 
 POINTS = 1024
@@ -24,12 +24,17 @@ WORST = {"iou": 0.0, "chamfer": 1.0, "f_score": 0.0, "normals": 0.0, "colour_psn
 """What a mesh without a surface scores."""
 
 
-def paired(a: Sequence[Mesh], b: Sequence[Mesh]) -> dict[str, Tensor]:
+Sampler = Callable[[Mesh, int, torch.Generator], Cloud]
+"""A mesh, how many points, and a stream, to points on its surface."""
+
+
+def paired(a: Sequence[Mesh], b: Sequence[Mesh], *, sample: Sampler = sampled_surface) -> dict[str, Tensor]:
     """Fidelity of each pair.
 
     Args:
         a: original meshes.
         b: others, as many.
+        sample: draws the points; :mod:`modalities.shape3d.pytorch3d` has another.
 
     Returns:
         Name to (B,) float32. ``iou``: shared volume over joint volume, each cell by the share that is filled, higher is
@@ -45,7 +50,7 @@ def paired(a: Sequence[Mesh], b: Sequence[Mesh]) -> dict[str, Tensor]:
     """
     if len(a) != len(b):
         raise UserError(f"meshes to compare: expected as many of both, found {len(a)} and {len(b)}")
-    rows = [_pair(one, other) for one, other in zip(a, b, strict=True)]
+    rows = [_pair(one, other, sample) for one, other in zip(a, b, strict=True)]
     return {name: torch.tensor([row[name] for row in rows], dtype=torch.float32) for name in WORST}
 
 
@@ -56,12 +61,12 @@ def iou(a: Mesh, b: Mesh) -> float:
     return float(torch.minimum(x, y).sum() / union) if union > 0 else 0.0
 
 
-def _pair(a: Mesh, b: Mesh) -> dict[str, float]:
+def _pair(a: Mesh, b: Mesh, sample: Sampler) -> dict[str, float]:
     one, other = _normalised(a), _normalised(b)
     if one is None or other is None:
         return WORST
     diagonal = float((one.vertices.amax(0) - one.vertices.amin(0)).norm())
-    clouds = [sampled_surface(mesh, POINTS, stream(0, "surface points")) for mesh in (one, other)]
+    clouds = [sample(mesh, POINTS, stream(0, "surface points")) for mesh in (one, other)]
     found = [feet(cloud.points, mesh) for cloud, mesh in zip(clouds, (other, one), strict=True)]
     apart = [foot.distance / diagonal for foot in found]
     precision, recall = (float((distance < NEAR).float().mean()) for distance in reversed(apart))

@@ -6,7 +6,7 @@ both directions' mean squared distances between points.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -31,6 +31,10 @@ class SetScores(NamedTuple):
     nna: float
 
 
+Chamfer = Callable[[Tensor, Tensor], Tensor]
+"""Point sets (N, P, 3) and (M, Q, 3) to distances (N, M)."""
+
+
 def chamfer_matrix(a: Tensor, b: Tensor) -> Tensor:
     """Chamfer distances (N, M) of point sets (N, P, 3) and (M, Q, 3)."""
     rows = []
@@ -53,14 +57,17 @@ def scores(between: Tensor, within: tuple[Tensor, Tensor]) -> SetScores:
     return SetScores(covered, float(between.amin(0).mean()), float(own) / sum(between.shape))
 
 
-def compared(samples: Sequence[Mesh], real: Sequence[Mesh]) -> SetScores:
+def compared(samples: Sequence[Mesh], real: Sequence[Mesh], *, chamfer: Chamfer = chamfer_matrix) -> SetScores:
     """Scores of meshes beside real ones, by 512 points of each at one size; quadratic in their number.
 
-    Meshes without a surface are left out.
+    Args:
+        samples: meshes; those without a surface are left out, on both sides.
+        real: others.
+        chamfer: measures the distances; :mod:`modalities.shape3d.pytorch3d` has another.
     """
     clouds = []
     for meshes in (samples, real):
         drawn = oriented_points(meshes, stream(0, "sets"))[:, :3].mT
         clouds.append(drawn[drawn.isfinite().flatten(1).all(1)])
     first, second = clouds
-    return scores(chamfer_matrix(first, second), (chamfer_matrix(first, first), chamfer_matrix(second, second)))
+    return scores(chamfer(first, second), (chamfer(first, first), chamfer(second, second)))
