@@ -11,13 +11,16 @@ A *field* is what a decoder puts out, differentiable. *Content* is what a user w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+
+from bench.content import Clips as Clips
+from bench.content import Mesh as Mesh
 
 Content = Any
 """A batch of published items: uint8 tensor (B, 3, H, W), :class:`Clips`, or a list of :class:`Mesh`."""
@@ -27,53 +30,6 @@ Target = Literal["none", "content", "model", "coalition", "framing"]
 
 class UserError(ValueError):
     """Something the user gave does not work; one line names it, what was expected and what was found."""
-
-
-@dataclass(frozen=True, eq=False)
-class Clips:
-    """Published audio: a batch of 16-bit PCM clips of one length. Without the rate, no filter means anything.
-
-    Attributes:
-        samples: int16, (B, C, T); C is 1 or 2.
-        rate_hz: samples per second.
-    """
-
-    samples: Tensor
-    rate_hz: int
-
-    @classmethod
-    def from_unit(cls, x: Tensor, rate_hz: int) -> Clips:
-        """Rounded and clipped to 16 bits from floats (B, C, T) in [-1, 1)."""
-        return cls((x.detach().float() * 32768).round().clamp(-32768, 32767).to(torch.int16), rate_hz)
-
-    def unit(self) -> Tensor:
-        """Floats (B, C, T) in [-1, 1), exact."""
-        return self.samples.float() / 32768
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, items: slice) -> Clips:
-        return Clips(self.samples[items], self.rate_hz)
-
-    def to(self, device: torch.device) -> Clips:
-        """The same clips with their samples on ``device``."""
-        return Clips(self.samples.to(device), self.rate_hz)
-
-
-@dataclass(frozen=True, eq=False)
-class Mesh:
-    """A published triangle mesh with vertex colours. A batch of them is a list: each has a size of its own.
-
-    Attributes:
-        vertices: float32 (V, 3), in any unit.
-        faces: int64 (F, 3), rows of ``vertices``, counter-clockwise seen from outside.
-        colours: uint8 (V, 3), sRGB.
-    """
-
-    vertices: Tensor
-    faces: Tensor
-    colours: Tensor
 
 
 @runtime_checkable
@@ -305,6 +261,3 @@ class AttackFamily:
         if not 1 <= level <= 5:
             raise UserError(f"severity: expected 1 to 5, found {level}")
         return self.strengths[round((level - 1) / 4 * (len(self.strengths) - 1))]
-
-
-Quality = Mapping[str, float]
