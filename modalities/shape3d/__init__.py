@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 FEWEST_FACES = 4
 LEVELS = (2.4, 0.8, 0.8, 0.8)
-"""Observed distances and colours are multiplied by these: of 31 dB, measured on both together, either a volume IoU of
-0.95 is left or colours 29 dB apart. On one scale geometry, which readers and eyes see first, would pay for everything."""
+"""Observed distances and colours are multiplied by these: 31 dB, measured on both together, leave either a volume IoU
+of 0.95 or colours 29 dB apart. On one scale geometry, which readers and eyes see first, would pay for everything."""
 
 
 @dataclass(frozen=True)
