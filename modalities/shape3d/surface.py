@@ -9,12 +9,14 @@ from torch.nn import functional as F
 
 from bench.protocol import Mesh
 from modalities.shape3d.grids import SIDE, points, sampled
-from modalities.shape3d.voxels import Frame, frame_of, observed, smoothed
+from modalities.shape3d.voxels import DENSE, Frame, frame_of, observed, smoothed
 
 FINE = 64
 """Points per axis of the grid that a mesh is made from."""
 STEEPEST = 0.05
 """Least slope, per cell, that a field is taken to have: it bounds the gradient where a field is flat."""
+CUTS = 4
+"""Lines along each axis that pass a cell; see :mod:`bench.metrics.solids`."""
 
 
 def released(field: Tensor) -> Mesh:
@@ -46,24 +48,32 @@ def soft_observed(fields: Tensor) -> Tensor:
     """
     meshes = [released(field) for field in fields]
     hard = torch.stack([observed(mesh) for mesh in meshes]).to(fields.device)
-    soft = _approximate(fields, [frame_of(mesh) for mesh in meshes], hard)
+    soft = _approximate(fields, [frame_of(mesh) for mesh in meshes])
     return soft + (hard - soft).detach()
 
 
-def _approximate(fields: Tensor, frames: list[Frame], hard: Tensor) -> Tensor:
+def _approximate(fields: Tensor, frames: list[Frame]) -> Tensor:
     """Smooth function of fields that is close to what readers see.
 
     A surface fills a cell by one half plus its distance in cells, and the distance is value over slope. How much
-    surface there is in a cell is taken from ``hard`` filling, without gradient.
+    surface there is in a cell, by which its colour counts, has no gradient.
     """
     base = points().to(fields)
     where = torch.stack([base / frame.scale + torch.as_tensor(frame.centre).to(base) for frame in frames])
     seen = sampled(fields, where).view(len(fields), 4, SIDE, SIDE, SIDE)
     slope = torch.stack(torch.gradient(seen[:, :1].detach(), dim=(2, 3, 4))).square().sum(0).sqrt()
     filled = (0.5 + seen[:, :1] / slope.clamp_min(STEEPEST)).clamp(0, 1)
-    steps = [(filled.detach().diff(dim=axis)).abs() for axis in (2, 3, 4)]
-    padding = ((0, 0, 0, 0, 0, 1), (0, 0, 0, 1, 0, 0), (0, 1, 0, 0, 0, 0))
-    density = torch.stack([F.pad(step, pad) for step, pad in zip(steps, padding, strict=True)]).sum(0) + 1e-4
+    density = CUTS * _surface(filled.detach()) + 1e-4
     smooth = smoothed(torch.cat([filled, density, seen[:, 1:] * density], 1))
-    weight = (hard[:, 1:] != 0).any(1, keepdim=True).to(seen)
+    weight = (smooth[:, 1:2] / DENSE).clamp(max=1)
     return torch.cat([2 * smooth[:, :1] - 1, (smooth[:, 2:] / smooth[:, 1:2] - 0.5) * weight], 1)
+
+
+def _surface(filled: Tensor) -> Tensor:
+    """Faces between a cell and its six neighbours that a surface passes, half of each, of (B, 1, g, g, g)."""
+    total = torch.zeros_like(filled)
+    for axis in (2, 3, 4):
+        half = filled.diff(dim=axis).abs() / 2
+        total.narrow(axis, 0, SIDE - 1).add_(half)
+        total.narrow(axis, 1, SIDE - 1).add_(half)
+    return total
