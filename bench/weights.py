@@ -54,6 +54,11 @@ def effective_weight(layer: nn.Module) -> Tensor:
     return layer.weight  # type: ignore[return-value]
 
 
+def is_computed(layer: nn.Module) -> bool:
+    """Whether :func:`effective_weight` is a tensor of its own, under weight normalisation, and no parameter."""
+    return len(_keys(layer)) > 1
+
+
 def set_effective_weight(layer: nn.Module, weight: Tensor) -> None:
     """Write ``weight`` into the layer's own parameters, in place, keys unchanged.
 
@@ -153,7 +158,9 @@ def _clone(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
     state = clone.__dict__
     for name, value in module.__dict__.items():
         kind = type(value)
-        if kind in UNCHANGING:
+        if name == "weight" and hasattr(module, "weight_g"):
+            state[name] = value.detach()  # of the last forward pass, and made anew by the next: not worth its memory
+        elif kind in UNCHANGING:
             state[name] = value
         elif kind in TABLES and not value:  # nine of ten attributes: hook tables that nobody uses
             state[name] = kind()

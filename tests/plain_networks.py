@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -132,6 +133,14 @@ def only_embeddings() -> nn.Module:
 
 def number() -> int:
     return 7
+
+
+def write_program(network: nn.Module, shape: tuple[int, ...], path: Path) -> Path:
+    """A ``torch.export`` file with any number of items."""
+    batch = torch.export.Dim("batch", min=1, max=512)
+    program = torch.export.export(network.eval(), (torch.zeros(2, *shape),), dynamic_shapes=({0: batch},))
+    torch.export.save(program, path)
+    return path
 
 
 class Residual(nn.Module):

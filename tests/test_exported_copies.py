@@ -21,7 +21,6 @@ from modalities.image import Image
 from schemes import load_codec
 from tests import plain_networks
 from tests.exported import stock, write_untrained
-from tests.test_plain_modules import write_program
 from tests.tiny_audio import save_tiny
 from tests.tiny_families import save_family, save_tiny_decoder
 from tests.tiny_sounds import save_sound
@@ -67,7 +66,7 @@ def written(name: str, folder: Path) -> str:
     if name in (*NETWORKS, "audiocraft"):
         place = f"tests.plain_networks:{name}"
     elif name == "program":
-        place = str(write_program(plain_networks.dcgan(), (8, 1, 1), folder / "program.pt2"))
+        place = str(plain_networks.write_program(plain_networks.dcgan(), (8, 1, 1), folder / "program.pt2"))
     elif name == "stable-audio":
         place = str(save_tiny(folder))
     elif name in IMAGES:

@@ -26,16 +26,9 @@ from schemes.modulations import Amplitude
 from schemes.weight_modulation import WeightModulation
 from tests.exported import BITS, fingerprinted
 from tests.pages import check_row, read_table
-from tests.plain_networks import DCGAN, StyleGAN, Waves, dcgan, stylegan, waves
+from tests.plain_networks import DCGAN, StyleGAN, Waves, dcgan, stylegan, waves, write_program
 
-SHAPES = {"dcgan": (8, 1, 1), "stylegan": (16,)}
-
-
-def write_program(network: nn.Module, shape: tuple[int, ...], path: Path) -> Path:
-    batch = torch.export.Dim("batch", min=1, max=512)
-    program = torch.export.export(network.eval(), (torch.zeros(2, *shape),), dynamic_shapes=({0: batch},))
-    torch.export.save(program, path)
-    return path
+SHAPES = {"dcgan": (8, 1, 1), "stylegan": (16,), "program": (8, 1, 1), "waves": (8, 16)}
 
 
 @pytest.fixture(scope="module")
@@ -44,15 +37,18 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_a_network_that_makes_pictures_is_a_generator(name: str) -> None:
-    generator = load_generator(Image(), f"tests.plain_networks:{name}", "cpu")
+def test_a_network_is_a_generator(program: Path, name: str) -> None:
+    modality: Any = Audio() if name == "waves" else Image()
+    generator = load_generator(modality, str(program) if name == "program" else f"tests.plain_networks:{name}", "cpu")
     assert isinstance(generator, Generator) and isinstance(generator, ModuleGenerator)
     assert generator.shape == SHAPES[name]
     latents = generator.latents(["a", "b"], stream(0))
     assert torch.equal(latents[:1], generator.latents(["x"], stream(0))), "an item's noise is its own"
     fields = generator.decode(generator.decoder, latents)
-    assert fields.shape == (2, 3, 32, 32) and float(fields.min()) >= 0 and float(fields.max()) <= 1
-    assert torch.equal(fields, generator.decoder(latents) / 2 + 0.5 if name == "dcgan" else generator.decoder(latents))
+    made = generator.decoder(latents)
+    assert torch.equal(fields, made / 2 + 0.5 if name in ("dcgan", "program") else made)
+    if name != "waves":
+        assert fields.shape == (2, 3, 32, 32) and float(fields.min()) >= 0 and float(fields.max()) <= 1
     pairs = generator.public_pairs(3, stream(1))
     assert torch.equal(generator.decode(generator.decoder, pairs[0]), pairs[1])
     assert not any(p.requires_grad for p in generator.decoder.parameters())
@@ -68,10 +64,11 @@ def test_a_network_that_makes_sound_is_a_generator() -> None:
     assert clips.rate_hz == 8000 and clips.samples.shape == (1, 1, 16 * 512)
 
 
-@pytest.mark.parametrize("name", ["dcgan", "stylegan", "waves"])
-def test_the_page_says_what_was_tested(name: str) -> None:
-    row = read_table("generators.md")[name]
-    generator: Any = load_generator(Audio() if name == "waves" else Image(), f"tests.plain_networks:{name}", "cpu")
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_page_says_what_was_tested(program: Path, name: str) -> None:
+    row, spec = read_table("generators.md")[name], f"tests.plain_networks:{name}"
+    modality: Any = Audio() if name == "waves" else Image()
+    generator: Any = load_generator(modality, str(program) if name == "program" else spec, "cpu")
     assert check_row(row, generator.decoder, generator.decoder, generator.latents(["a"], stream(0)))
 
 
@@ -194,6 +191,40 @@ def test_a_damaged_program_ends_in_one_line(tmp_path: Path, content: bytes | Non
         Image().generator(str(path))
     assert str(caught.value).startswith(f"generator {path}: expected a torch.export file, found")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["trace", "script"])
+@pytest.mark.parametrize("modality", ["image", "audio"])
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+def test_torchscript_is_refused_since_its_weights_cannot_be_replaced(tmp_path: Path, kind: str, modality: str) -> None:
+    network, z = dcgan().eval(), torch.zeros(2, 8, 1, 1)
+    scripted: Any = torch.jit.trace(network, z) if kind == "trace" else torch.jit.script(network)
+    path = tmp_path / "dcgan.pt"
+    torch.jit.save(scripted, path)
+    loaded = torch.jit.load(path)
+    with pytest.raises(RuntimeError, match="The stateless API can't be used with Jitted modules"):
+        torch.func.functional_call(loaded, dict(loaded.named_parameters()), (z,))
+    words = ["inspect", str(path), "--modality", modality]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 2 and result.stderr == (
+        f"error: generator {path}: expected a folder or a torch.export file (.pt2), found TorchScript, whose weights "
+        "cannot be replaced; write it with torch.export.save\n"
+    )
+
+
+def test_programs_of_more_than_one_tensor_are_refused(tmp_path: Path) -> None:
+    class Pair(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+            return self.layer(x), y + 1
+
+    path = tmp_path / "pair.pt2"
+    torch.export.save(torch.export.export(Pair(), (torch.zeros(2, 4), torch.zeros(2, 4))), path)
+    with pytest.raises(UserError, match="expected a program of one tensor in and one out, found 2 in and 2 out"):
+        Image().generator(str(path))
 
 
 # On the command line

@@ -128,10 +128,15 @@ class LanguageGenerator:
     def decode(self, decoder: nn.Module, latents: Tensor) -> Tensor:
         """Waveforms (B, channels, T), nominally in [-1, 1], of latents (B, channels, D, frames); differentiable."""
         first = next(decoder.parameters())
-        z = latents.flatten(0, 1).to(first.device, first.dtype)
-        with trainable_recurrence(), as_loaded(decoder):
-            waves: Tensor = decoder(z).float()  # (B · channels, 1, T), or (B, 2, T) where one latent holds both
-        return waves.view(len(latents), -1, waves.shape[2])
+        z = latents.to(first.device, first.dtype)
+        with (
+            trainable_recurrence(),
+            as_loaded(decoder),
+        ):  # channel by channel: item b of a batch has code b of its codes
+            waves = [
+                decoder(channel).float() for channel in z.unbind(1)
+            ]  # (B, 1, T), or (B, 2, T) where one holds both
+        return torch.cat(waves, dim=1)
 
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
