@@ -30,7 +30,7 @@ def check_folder(folder: Path) -> None:
         raise UserError(f"generator {folder}: expected a diffusers pipeline folder, found no such folder")
     index = folder / "model_index.json"
     if not index.is_file():
-        raise UserError(f"generator {folder}: expected model_index.json in it, found none")
+        raise UserError(f"generator {folder}: expected model_index.json in it, found {_model(folder)}")
     try:
         parts = json.loads(index.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -42,6 +42,16 @@ def check_folder(folder: Path) -> None:
     if absent := [name for name in named if not (folder / name).is_dir()]:
         raise UserError(f"generator {folder}: expected the folder {absent[0]}/ that model_index.json names, found none")
     check_weights(folder, "vae/")
+
+
+def _model(folder: Path) -> str:
+    """What is in a folder that is no pipeline: the model whose ``config.json`` is there."""
+    try:
+        about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return "none"
+    kinds = about.get("architectures") or [about.get("_class_name")] if isinstance(about, dict) else [None]
+    return f"a single {kinds[0]}" if kinds[0] else "none"
 
 
 def _kind(path: Path) -> str:

@@ -232,8 +232,12 @@ def place(name: str, folder: Path) -> tuple[str, str]:
     return "audio", f"{save_sound(name.removesuffix('-vocoder'), folder)}?{SOUNDS[name]}"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [*IMAGES, *SOUNDS, *NETWORKS])
+QUICK = ("sana", "dcgan", "musicgen")
+"""Run every time: a pipeline, a network and a language model. The others take five to thirteen seconds each, too."""
+RUNS = [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in (*IMAGES, *SOUNDS, *NETWORKS)]
+
+
+@pytest.mark.parametrize("name", RUNS)
 def test_fit_and_smoke_run_end_to_end(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setenv("GENPRINT_CACHE", str(tmp_path / "cache"))

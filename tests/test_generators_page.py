@@ -26,7 +26,8 @@ def words() -> dict[str, list[Any]]:
 
 def names(test: Any) -> set[str]:
     """What a test is parametrised with."""
-    return {str(value) for mark in test.pytestmark if mark.name == "parametrize" for value in mark.args[1]}
+    values = [value for mark in test.pytestmark if mark.name == "parametrize" for value in mark.args[1]]
+    return {str(getattr(value, "values", (value,))[0]) for value in values if not isinstance(value, dict)}
 
 
 def test_every_word_has_its_tests() -> None:

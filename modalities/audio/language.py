@@ -129,13 +129,9 @@ class LanguageGenerator:
         """Waveforms (B, channels, T), nominally in [-1, 1], of latents (B, channels, D, frames); differentiable."""
         first = next(decoder.parameters())
         z = latents.to(first.device, first.dtype)
-        with (
-            trainable_recurrence(),
-            as_loaded(decoder),
-        ):  # channel by channel: item b of a batch has code b of its codes
-            waves = [
-                decoder(channel).float() for channel in z.unbind(1)
-            ]  # (B, 1, T), or (B, 2, T) where one holds both
+        with trainable_recurrence(), as_loaded(decoder):
+            # Channel by channel, so that a batch is one of items: each may carry a code of its own.
+            waves = [decoder(channel).float() for channel in z.unbind(1)]  # (B, 1, T); (B, 2, T) where one holds both
         return torch.cat(waves, dim=1)
 
     @torch.no_grad()
