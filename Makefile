@@ -52,7 +52,7 @@ check: $(READY) ## formatting, lint, types and tests: what a change must pass
 	@$(RUN) -m pytest
 
 speed: $(READY) ## measure how fast the main operations are
-	@$(RUN) -m pytest tests/speed --benchmark-enable --benchmark-only
+	@$(RUN) -m pytest tests/speed -s -m "slow or not slow" --benchmark-enable --benchmark-only
 
 # Touched last, so that an interrupted set-up is taken up again and a finished one is never repeated.
 $(READY): requirements.lock pyproject.toml

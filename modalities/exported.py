@@ -6,7 +6,11 @@ of a convolution or linear map on a weight of its own is replaced by the layer t
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import warnings
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +33,17 @@ LAYERS: dict[Any, tuple[type[nn.Module], tuple[str, ...]]] = {
     aten.conv_transpose3d.input: (nn.ConvTranspose3d, ("stride", "padding", "output_padding", "groups", "dilation")),
 }
 """Function to layer, and the names of the arguments behind its bias, in order."""
+DAMAGED = (
+    RuntimeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    OSError,
+    TypeError,
+    AssertionError,
+    zipfile.BadZipFile,
+)
+"""What torch raises for a file that is none of its programs."""
 UNIT = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, "output_padding": 0}
 
 
@@ -43,13 +58,33 @@ def load_exported(path: Path) -> nn.Module:
     Raises:
         UserError: when there is no such file, or it is none.
     """
-    graph = _program(path).module()
+    with _quiet():
+        made: Any = _program(path).module()
+    _plain(path, made.graph)
+    graph = fx.GraphModule(made, made.graph)  # the program's own refuses eval()
     for node in list(graph.graph.nodes):
         if node.op == "call_function" and node.target in LAYERS:
             _as_layer(graph, node)
     graph.graph.eliminate_dead_code()
     graph.recompile()
     return graph.requires_grad_(False)
+
+
+def _plain(path: Path, graph: fx.Graph) -> None:
+    """Make a program's graph that of one tensor in and one out, without checks of shapes, in place.
+
+    Raises:
+        UserError: when it takes or makes something else.
+    """
+    for node in graph.find_nodes(op="call_module"):
+        graph.erase_node(node)  # its guards
+    inputs, (output,) = graph.find_nodes(op="placeholder"), graph.find_nodes(op="output")
+    (made,) = output.args
+    if len(inputs) != 1 or not isinstance(made, list | tuple) or len(made) != 1:
+        found = f"{len(inputs)} in and {len(made) if isinstance(made, list | tuple) else 1} out"
+        raise UserError(f"generator {path}: expected a program of one tensor in and one out, found {found}")
+    output.args = (made[0],)
+    graph.set_codegen(fx.graph.CodeGen())
 
 
 def save_exported(source: Path, network: nn.Module, path: Path) -> None:
@@ -64,16 +99,30 @@ def save_exported(source: Path, network: nn.Module, path: Path) -> None:
         raise UserError(f"export: expected the {len(own)} tensors of {source}, found {len(state)}")
     for name, value in own.items():
         value.data.copy_(state[name])
-    torch.export.save(program, path)
+    with _quiet():
+        torch.export.save(program, path)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """torch.export logs a traceback of what it is about to raise, and warns of its own old code."""
+    logger = logging.getLogger("torch.export")
+    before = logger.disabled
+    logger.disabled = True
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        logger.disabled = before
 
 
 def _program(path: Path) -> torch.export.ExportedProgram:
     if not path.is_file():
         raise UserError(f"generator {path}: expected a torch.export file, found none")
     try:
-        with warnings.catch_warnings(action="ignore"):
+        with _quiet():
             return torch.export.load(path)
-    except (RuntimeError, ValueError, KeyError, AttributeError, OSError, TypeError, AssertionError) as error:
+    except DAMAGED as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise UserError(f"generator {path}: expected a torch.export file, found: {reason}") from error
 

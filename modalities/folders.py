@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import zipfile
 from pathlib import Path
 
 from bench.protocol import UserError
@@ -23,11 +24,13 @@ def check_folder(folder: Path) -> None:
     Raises:
         UserError: one line that names the folder, what was expected and what was found.
     """
+    if folder.is_file():
+        raise UserError(f"generator {folder}: expected a folder or a torch.export file (.pt2), found {_kind(folder)}")
     if not folder.is_dir():
         raise UserError(f"generator {folder}: expected a diffusers pipeline folder, found no such folder")
     index = folder / "model_index.json"
     if not index.is_file():
-        raise UserError(f"generator {folder}: expected model_index.json in it, found none")
+        raise UserError(f"generator {folder}: expected model_index.json in it, found {_model(folder)}")
     try:
         parts = json.loads(index.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -39,6 +42,24 @@ def check_folder(folder: Path) -> None:
     if absent := [name for name in named if not (folder / name).is_dir()]:
         raise UserError(f"generator {folder}: expected the folder {absent[0]}/ that model_index.json names, found none")
     check_weights(folder, "vae/")
+
+
+def _model(folder: Path) -> str:
+    """What is in a folder that is no pipeline: the model whose ``config.json`` is there."""
+    try:
+        about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return "none"
+    kinds = about.get("architectures") or [about.get("_class_name")] if isinstance(about, dict) else [None]
+    return f"a single {kinds[0]}" if kinds[0] else "none"
+
+
+def _kind(path: Path) -> str:
+    """What a file is that no adapter reads."""
+    names = zipfile.ZipFile(path).namelist() if zipfile.is_zipfile(path) else []
+    if any("/code/" in name for name in names):
+        return "TorchScript, whose weights cannot be replaced; write it with torch.export.save"
+    return "a file that is neither"
 
 
 def check_weights(folder: Path, place: str = "") -> None:

@@ -14,6 +14,7 @@ from bench.protocol import UserError
 from bench.rng import child
 from bench.weights import input_channels, weighted_layers
 from modalities.exported import is_exported, save_exported
+from modalities.rounding import as_loaded
 from modalities.settings import Settings
 
 WIDTHS = ("z_dim", "latent_dim", "nz")
@@ -51,7 +52,8 @@ class ModuleGenerator:
     def decode(self, decoder: nn.Module, latents: Tensor) -> Tensor:
         """Fields of noise; differentiable."""
         first = next(decoder.parameters())
-        made: Tensor = decoder(latents.to(first.device, first.dtype)).float()
+        with as_loaded(decoder):
+            made: Tensor = decoder(latents.to(first.device, first.dtype)).float()
         (low, high), (bottom, top) = self.output_range, self.field_range
         if self.output_range == self.field_range:
             return made

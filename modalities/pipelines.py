@@ -15,6 +15,7 @@ from bench.protocol import UserError
 from bench.rng import child
 from modalities.folders import check_folder, is_local, variant_of
 from modalities.libraries import noted, read, tell
+from modalities.rounding import as_loaded
 from modalities.settings import Settings
 
 logger = logging.getLogger("genprint")
@@ -143,6 +144,11 @@ class Sampling(Prompted, Protocol):
         ...
 
     @property
+    def networks(self) -> nn.Module:
+        """All its networks."""
+        ...
+
+    @property
     def steps(self) -> int:
         """Solver steps."""
         ...
@@ -170,7 +176,7 @@ def sample(
         arguments: more of the pipeline's call on so many prompts, such as the size.
     """
     parts = []
-    with noted() as notes:
+    with noted() as notes, as_loaded(generator.networks):
         for start in range(0, len(prompts), generator.batch):
             part = list(prompts[start : start + generator.batch])
             made = generator.pipeline(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -14,9 +15,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from bench.rng import stream
+from bench.rng import fenced, stream
 from bench.weights import replaced_copy
+from schemes.files import decoder_digest
 from schemes.modulations import Amplitude
+from schemes.readers import StatisticsNetwork, StatisticsReader
+from schemes.weight_modulation import FORMAT, WeightModulationCodec
 
 BITS = 8
 
@@ -27,6 +31,24 @@ def fingerprinted(decoder: nn.Module, spec: Amplitude | None = None) -> nn.Modul
     modulator: Any = (spec or Amplitude()).bind(decoder, BITS, stream(0, "modulator"))
     code = torch.randint(2, (BITS,), generator=stream(0, "code")) * 2.0 - 1
     return replaced_copy(decoder, modulator.weights(decoder, code))
+
+
+def write_untrained(generator: Any, rank: int, path: Path) -> None:
+    """A codec file with a fresh modulation and a fresh reader of pictures (rank 2) or waveforms (rank 1)."""
+    decoder, spec, reader = generator.decoder, Amplitude(), StatisticsReader()
+    modulator = spec.bind(decoder, BITS, stream(0, "modulator"))
+    channels = 3 if rank == 2 else 1
+    with fenced(0):
+        network = StatisticsNetwork(rank, channels, BITS, reader)
+    about = {
+        "format": FORMAT,
+        "bits": str(BITS),
+        "modulation": json.dumps({"name": "Amplitude", **dataclasses.asdict(spec)}),
+        "reader": json.dumps(dataclasses.asdict(reader) | {"rank": rank, "channels": channels}),
+        "decoder": decoder_digest(decoder),
+        "generator": generator.name,
+    }
+    WeightModulationCodec(modulator, network, about).save(path)
 
 
 class Shelf(dict[str, Any]):

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import weight_norm
 
-from bench.rng import fenced
+
+@contextlib.contextmanager
+def drawn(seed: int) -> Iterator[None]:
+    """Weights that are drawn within it are those of the seed; a stock process imports this file without GenPrint."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
 
 
 class DCGAN(nn.Module):
@@ -102,27 +112,35 @@ class OnlyEmbeddings(nn.Module):
 
 
 def dcgan() -> nn.Module:
-    with fenced(0):
+    with drawn(0):
         return DCGAN()
 
 
 def stylegan() -> nn.Module:
-    with fenced(0):
+    with drawn(0):
         return StyleGAN()
 
 
 def waves() -> nn.Module:
-    with fenced(0):
+    with drawn(0):
         return Waves()
 
 
 def only_embeddings() -> nn.Module:
-    with fenced(0):
+    with drawn(0):
         return OnlyEmbeddings()
 
 
 def number() -> int:
     return 7
+
+
+def write_program(network: nn.Module, shape: tuple[int, ...], path: Path) -> Path:
+    """A ``torch.export`` file with any number of items."""
+    batch = torch.export.Dim("batch", min=1, max=512)
+    program = torch.export.export(network.eval(), (torch.zeros(2, *shape),), dynamic_shapes=({0: batch},))
+    torch.export.save(program, path)
+    return path
 
 
 class Residual(nn.Module):
@@ -157,7 +175,7 @@ class Compression(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.encoder = nn.Conv1d(1, 8, 32, 32)
-        self.codebooks = nn.Parameter(torch.randn(2, 32, 8))
+        self.codebooks = nn.Parameter(0.1 * torch.randn(2, 32, 8))
         model = [nn.Conv1d(8, 16, 7, padding=3), Residual(16), nn.ELU(), Wrapped(16, 8, 8), nn.ELU(), Wrapped(8, 4, 4)]
         self.decoder = nn.Sequential(*model, nn.ELU(), nn.Conv1d(4, 1, 7, padding=3))
 
@@ -182,7 +200,7 @@ class MusicGen:
     """The members of an audiocraft model that the adapter uses; like those, it draws from torch's own generator."""
 
     def __init__(self) -> None:
-        with fenced(0):
+        with drawn(0):
             self.compression_model = Compression()
         self.duration = 1.0
 

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+
+Job = dict[str, Any]
 
 
 def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def pipeline(job: dict[str, Any]) -> torch.Tensor:
+def pipeline(job: Job) -> torch.Tensor:
     from diffusers import DiffusionPipeline
 
     loaded = DiffusionPipeline.from_pretrained(job["folder"])
     loaded.set_progress_bar_config(disable=True)
-    if job.get("channels_last"):
-        loaded.vae.to(memory_format=torch.channels_last)
-    made = loaded(job["prompts"], generator=[seeded(seed) for seed in job["seeds"]], output_type="pt", **job["call"])
+    seeds = [seeded(seed) for seed in job["seeds"]]
+    made = loaded(job["prompts"], generator=seeds, output_type="pt", **job["call"])
     return made.images if hasattr(made, "images") else made.audios
 
 
-def language(job: dict[str, Any]) -> torch.Tensor:
+def language(job: Job) -> torch.Tensor:
     import transformers
 
     model = getattr(transformers, job["kind"]).from_pretrained(job["folder"])
@@ -36,10 +38,52 @@ def language(job: dict[str, Any]) -> torch.Tensor:
     return model.generate(**words, **job["call"])
 
 
+def program(job: Job) -> torch.Tensor:
+    return torch.export.load(Path(job["folder"]) / "model.pt2").module()(noise(job))
+
+
+def network(job: Job) -> torch.Tensor:
+    """A class of the user's own, with the exported tensors."""
+    made = getattr(source(job["file"]), job["class"])().eval()
+    made.load_state_dict(load_file(Path(job["folder"]) / "model.safetensors"))
+    return made(noise(job))
+
+
+def audiocraft(job: Job) -> torch.Tensor:
+    model = getattr(source(job["file"]), job["class"])()
+    model.compression_model.eval()
+    model.compression_model.load_state_dict(load_file(Path(job["folder"]) / "compression_model.safetensors"))
+    model.set_generation_params(duration=job["seconds"])
+    torch.default_generator.manual_seed(job["seeds"][0])
+    return model.generate(job["prompts"])
+
+
+def noise(job: Job) -> torch.Tensor:
+    return torch.stack([torch.randn(job["shape"], generator=seeded(seed)) for seed in job["seeds"]])
+
+
+def source(file: str) -> Any:
+    spec = importlib.util.spec_from_file_location("outside", file)
+    module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
+    spec.loader.exec_module(module)  # type: ignore[union-attr]
+    return module
+
+
+LIBRARIES = {
+    "diffusers": pipeline,
+    "transformers": language,
+    "torch.export": program,
+    "torch": network,
+    "audiocraft": audiocraft,
+}
+
+
+@torch.no_grad()
 def main(jobs: str, out: str) -> None:
     made = {}
     for name, job in json.loads(Path(jobs).read_text()).items():
-        made[name] = (language if "kind" in job else pipeline)(job).detach().float().contiguous()
+        made[name] = LIBRARIES[job["library"]](job).detach().float().contiguous()
+    assert "bench" not in sys.modules, "a stock process knows nothing of GenPrint"
     save_file(made, out)
 
 

@@ -19,10 +19,12 @@ from bench.rng import stream
 from bench.selection import load_generator
 from modalities.audio import Audio
 from modalities.image import Image
+from modalities.image.data import public_images
 from schemes import load_codec
 from schemes.rehearsal import Rehearsal, rehearse
 from schemes.training import Recipe
 from schemes.weight_modulation import WeightModulation
+from tests.plain_networks import dcgan, write_program
 from tests.tiny_families import save_family, save_tiny_decoder
 from tests.tiny_sounds import save_sound
 
@@ -205,12 +207,19 @@ def test_a_fit_takes_fewer_items_a_step() -> None:
 
 IMAGES = {name: "steps=1" for name in ("sd", "sdxl", "sd3", "sana", "taesd")} | {"flux": "steps=1&size=64"}
 SOUNDS = {"ace-step": "steps=1&seconds=0.2", "audioldm2": "steps=1", "audioldm2-vocoder": "steps=1&part=vocoder"}
-SOUNDS |= {"musicgen": "seconds=0.2", "bark": "seconds=0.2", "stable-audio": "steps=1"}
-NETWORKS = {"dcgan": "image", "stylegan": "image", "waves": "audio", "audiocraft": "audio"}
+SOUNDS |= {
+    "musicgen": "seconds=0.2",
+    "musicgen-stereo": "seconds=0.2",
+    "bark": "seconds=0.2",
+    "stable-audio": "steps=1",
+}
+NETWORKS = {"dcgan": "image", "stylegan": "image", "program": "image", "waves": "audio", "audiocraft": "audio"}
 
 
 def place(name: str, folder: Path) -> tuple[str, str]:
     """Modality, and what `--generator` takes."""
+    if name == "program":
+        return "image", str(write_program(dcgan(), (8, 1, 1), folder / "dcgan.pt2"))
     if name in NETWORKS:
         return NETWORKS[name], f"tests.plain_networks:{name}" + ("?seconds=0.2" if name == "audiocraft" else "")
     if name in IMAGES:
@@ -223,12 +232,17 @@ def place(name: str, folder: Path) -> tuple[str, str]:
     return "audio", f"{save_sound(name.removesuffix('-vocoder'), folder)}?{SOUNDS[name]}"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [*IMAGES, *SOUNDS, *NETWORKS])
+QUICK = ("sana", "dcgan", "musicgen")
+"""Run every time: a pipeline, a network and a language model. The others take five to thirteen seconds each, too."""
+RUNS = [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in (*IMAGES, *SOUNDS, *NETWORKS)]
+
+
+@pytest.mark.parametrize("name", RUNS)
 def test_fit_and_smoke_run_end_to_end(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setenv("GENPRINT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("bench.figures.draw", lambda folder: [])
+    monkeypatch.setattr("modalities.image.data.training_images", lambda _: public_images())  # what ships, unbuilt
     modality, spec = place(name, tmp_path)
     codec = fit({"image": Image(), "audio": Audio()}[modality], spec, tmp_path / "short.safetensors")
     attacks = ("--attack", "jpeg" if modality == "image" else "white-noise", "--attack", "weight-noise")

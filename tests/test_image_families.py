@@ -1,4 +1,4 @@
-"""Each image family through the same adapter: latents, decoding, gradients, and a copy that stock diffusers loads."""
+"""Each image family through the same adapter: latents, decoding, gradients, settings."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ FAMILIES = pytest.mark.parametrize("name", CALLS)
 
 @dataclass(frozen=True)
 class Family:
-    """A loaded tiny pipeline, what it samples, and what a stock process makes of its fingerprinted copy."""
+    """A loaded tiny pipeline, what it samples, and a fingerprinted copy of its decoder."""
 
     generator: DiffusionGenerator
     latents: Tensor

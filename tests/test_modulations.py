@@ -287,10 +287,15 @@ def test_a_start_is_reproducible_and_depends_on_the_stream_alone(vae_decoder: nn
 
 
 @pytest.mark.parametrize(
-    "decoder",
-    [nn.Sequential(), nn.GroupNorm(1, 4), nn.Linear(3, 3), nn.Sequential(nn.Conv1d(2, 2, 1), nn.Conv1d(2, 2, 1))],
+    ("decoder", "found"),
+    [
+        (nn.Sequential(), "nothing"),
+        (nn.GroupNorm(1, 4), "GroupNorm"),
+        (nn.Linear(3, 3), "Linear"),
+        (nn.Sequential(nn.Conv1d(2, 2, 1), nn.Conv1d(2, 2, 1)), "Conv1d"),
+    ],
     ids=["empty", "norm only", "one layer", "first and last only"],
 )
-def test_a_decoder_without_layers_is_refused(decoder: nn.Module) -> None:
-    with pytest.raises(UserError, match=f"^decoder {type(decoder).__name__}: expected .* to modulate, found none$"):
+def test_a_decoder_without_layers_is_refused(decoder: nn.Module, found: str) -> None:
+    with pytest.raises(UserError, match=f"^decoder {type(decoder).__name__}: expected .* to modulate, found {found}$"):
         bound(decoder)

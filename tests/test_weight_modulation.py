@@ -322,7 +322,7 @@ def test_a_fit_without_bits_is_refused(paint: PaintGenerator, bits: int) -> None
 
 
 def test_a_decoder_that_cannot_be_modulated_is_refused() -> None:
-    with pytest.raises(UserError, match=r"^decoder ToyDecoder: expected .* found none$"):
+    with pytest.raises(UserError, match=r"^decoder ToyDecoder: expected .* to modulate, found ConvTranspose2d$"):
         scheme().fit(Toy(), ToyGenerator(), stream(0))
 
 

@@ -115,6 +115,7 @@ def audioldm2() -> Any:
         resblock_kernel_sizes=[3, 7],
         resblock_dilation_sizes=[[1, 3, 5], [1, 3, 5]],
         normalize_before=False,
+        initializer_range=0.1,  # at 0.01 it is silent
     )
     t5 = T5Tokenizer(model_max_length=32)
     language = GPT2Config(n_embd=16, n_head=1, n_layer=1, vocab_size=1000, n_ctx=99, n_positions=99)
@@ -194,6 +195,12 @@ def encodec(channels: int = 1) -> Any:
     )
 
 
+def filled(codec: Any) -> None:
+    """Codebooks of a fresh EnCodec are zeros: give them vectors."""
+    for layer in codec.quantizer.layers:
+        layer.codebook.embed.normal_(std=0.3)
+
+
 def musicgen(channels: int = 1) -> Any:
     books = 4 * channels
     decoder = MusicgenDecoderConfig(
@@ -214,6 +221,7 @@ def musicgen(channels: int = 1) -> Any:
     model = MusicgenForConditionalGeneration(
         MusicgenConfig(text_encoder=text.to_dict(), audio_encoder=encodec().to_dict(), decoder=decoder.to_dict())
     )
+    filled(model.audio_encoder)
     for name in ("pad_token_id", "bos_token_id", "decoder_start_token_id"):
         setattr(model.generation_config, name, 64)
     return model, tokenizer
@@ -245,6 +253,7 @@ def bark() -> Any:
         codec_config=encodec().to_dict(),
     )
     model = BarkModel(config)
+    filled(model.codec_model)
     model.generation_config = GenerationConfig(  # as a released folder is read: Bark's own class cannot be written
         semantic_config={
             "text_encoding_offset": 70,

@@ -21,6 +21,7 @@ from bench.rng import child
 from modalities.audio import LENGTH, data, material
 from modalities.audio.language import entering, fenced_on, trainable_recurrence
 from modalities.export import with_decoder
+from modalities.rounding import as_loaded
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class AudiocraftGenerator:
         self.model.set_generation_params(duration=self.seconds)
         for start in range(0, len(prompts), self.batch):
             seed = child(rng, "latent", start).initial_seed()
-            with fenced_on(seed, device), entering(self.decoder) as caught:
+            with fenced_on(seed, device), as_loaded(self.networks), entering(self.decoder) as caught:
                 self.model.generate(list(prompts[start : start + self.batch]))
             made.append(torch.cat(caught).float().cpu())
         return torch.cat(made)
@@ -82,7 +83,7 @@ class AudiocraftGenerator:
     def decode(self, decoder: nn.Module, latents: Tensor) -> Tensor:
         """Waveforms (B, channels, T), nominally in [-1, 1]; differentiable."""
         first = next(decoder.parameters())
-        with trainable_recurrence():
+        with trainable_recurrence(), as_loaded(decoder):
             waves: Tensor = decoder(latents.to(first.device, first.dtype)).float()
         return waves
 

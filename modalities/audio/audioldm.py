@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from modalities.audio import LENGTH, data, material
 from modalities.export import with_decoder
 from modalities.pipelines import sample, sample_for_training
+from modalities.rounding import as_loaded
 
 
 @dataclass(frozen=True)
@@ -71,11 +72,12 @@ class AudioLDM2Generator:
         """Waveforms (B, 1, T), nominally in [-1, 1], of latents; differentiable in either network."""
         vae, vocoder = self.pipeline.vae, self.pipeline.vocoder
         first = next(decoder.parameters())
-        z = latents.to(first.device, first.dtype) / vae.config.scaling_factor
-        if getattr(vae, "post_quant_conv", None) is not None:
-            z = vae.post_quant_conv(z)
-        mels = (vae.decoder if self.part == "vocoder" else decoder)(z)  # (B, 1, frames, mels)
-        waves: Tensor = (decoder if self.part == "vocoder" else vocoder)(mels.squeeze(1))
+        z = 1 / vae.config.scaling_factor * latents.to(first.device, first.dtype)  # in the pipeline's own order
+        with as_loaded(vae, vocoder, decoder):
+            if getattr(vae, "post_quant_conv", None) is not None:
+                z = vae.post_quant_conv(z)
+            mels = (vae.decoder if self.part == "vocoder" else decoder)(z)  # (B, 1, frames, mels)
+            waves: Tensor = (decoder if self.part == "vocoder" else vocoder)(mels.squeeze(1))
         return waves[:, None].float()
 
     def training_latents(self, n: int, rng: torch.Generator) -> Tensor:

@@ -21,6 +21,7 @@ from bench.rng import child, fenced
 from modalities.audio import LENGTH, data, material
 from modalities.export import with_decoder
 from modalities.libraries import noted, tell
+from modalities.rounding import as_loaded
 
 CODECS = {"MusicgenForConditionalGeneration": "audio_encoder", "BarkModel": "codec_model"}
 """Where a model keeps its codec."""
@@ -96,7 +97,7 @@ class LanguageGenerator:
     def latents(self, prompts: Sequence[str], rng: torch.Generator) -> Tensor:
         """Sample one latent per prompt, (B, channels, D, frames) float32 on the CPU, by the model's own sampler."""
         music, made = hasattr(self.model, "text_encoder"), []
-        with noted() as notes:
+        with noted() as notes, as_loaded(self.networks):
             for start in range(0, len(prompts), step := self.batch if music else 1):
                 part = list(prompts[start : start + step])
                 seed = child(rng, "latent", start).initial_seed()
@@ -127,10 +128,11 @@ class LanguageGenerator:
     def decode(self, decoder: nn.Module, latents: Tensor) -> Tensor:
         """Waveforms (B, channels, T), nominally in [-1, 1], of latents (B, channels, D, frames); differentiable."""
         first = next(decoder.parameters())
-        z = latents.flatten(0, 1).to(first.device, first.dtype)
-        with trainable_recurrence():
-            waves: Tensor = decoder(z).float()  # (B · channels, 1, T), or (B, 2, T) where one latent holds both
-        return waves.view(len(latents), -1, waves.shape[2])
+        z = latents.to(first.device, first.dtype)
+        with trainable_recurrence(), as_loaded(decoder):
+            # Channel by channel, so that a batch is one of items: each may carry a code of its own.
+            waves = [decoder(channel).float() for channel in z.unbind(1)]  # (B, 1, T); (B, 2, T) where one holds both
+        return torch.cat(waves, dim=1)
 
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from bench.protocol import Clips, UserError
 from modalities.audio import LENGTH, data, material
 from modalities.export import with_decoder
 from modalities.pipelines import load_pipeline, sample, sample_for_training
+from modalities.rounding import as_loaded
 from modalities.settings import PIPELINE, Settings, split
 
 logger = logging.getLogger("genprint")
@@ -85,7 +86,8 @@ class StableAudioGenerator:
     def decode(self, decoder: nn.Module, latents: Tensor) -> Tensor:
         """Waveforms (B, channels, T), nominally in [-1, 1], from latents (B, C, frames); differentiable."""
         first = next(decoder.parameters())
-        waves: Tensor = decoder(latents.to(first.device, first.dtype)).float()
+        with as_loaded(decoder):
+            waves: Tensor = decoder(latents.to(first.device, first.dtype)).float()
         return waves
 
     @torch.no_grad()

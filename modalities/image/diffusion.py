@@ -22,6 +22,7 @@ from modalities.export import with_decoder
 from modalities.image import data
 from modalities.image.repaint import repaint
 from modalities.pipelines import load_pipeline, sample, sample_for_training
+from modalities.rounding import as_loaded
 from modalities.settings import PIPELINE, split
 
 logger = logging.getLogger("genprint")
@@ -90,9 +91,10 @@ class DiffusionGenerator:
         vae = self.pipeline.vae
         first = next(decoder.parameters())
         z = _unscaled(vae, latents.to(first.device, first.dtype))
-        if getattr(vae, "post_quant_conv", None) is not None:
-            z = vae.post_quant_conv(z)
-        images: Tensor = decoder(z.contiguous(memory_format=torch.channels_last)).float() / 2 + 0.5
+        with as_loaded(vae, decoder):
+            if getattr(vae, "post_quant_conv", None) is not None:
+                z = vae.post_quant_conv(z)
+            images: Tensor = decoder(z).float() / 2 + 0.5
         return images
 
     def _at_once(self, latents: Tensor) -> int:
@@ -191,7 +193,6 @@ def load(spec: str | None, device: torch.device) -> DiffusionGenerator:
     source, settings = split(spec)
     settings.limited(str(source), *PIPELINE, "size")
     name, pipeline, networks = load_pipeline(source, EMBEDDED, device, settings)
-    pipeline.vae.to(memory_format=torch.channels_last)
     generator = DiffusionGenerator(name, pipeline, networks)
     return replace(generator, **settings.chosen("steps", "guidance", "batch", "size"))
 
@@ -216,19 +217,19 @@ def _factor(vae: Any) -> int:
 
 def _unscaled(vae: Any, z: Tensor) -> Tensor:
     """Latents as the decoder takes them, from those that the denoiser makes."""
-    mean, scale = _statistics(vae, z)
-    return z / scale + mean
+    mean, std, scale = _statistics(vae, z)
+    return z * std / scale + mean if isinstance(std, Tensor) else z / scale + mean  # rounded as by the pipelines
 
 
 def _scaled(vae: Any, z: Tensor) -> Tensor:
-    mean, scale = _statistics(vae, z)
-    return (z - mean) * scale
+    mean, std, scale = _statistics(vae, z)
+    return (z - mean) * (scale / std)
 
 
-def _statistics(vae: Any, z: Tensor) -> tuple[Tensor | float, Tensor | float]:
-    """Shift and scale of an autoencoder's latents, one for all channels or one each, (1, C, 1, 1)."""
+def _statistics(vae: Any, z: Tensor) -> tuple[Tensor | float, Tensor | float, float]:
+    """Shift, spread and scale of an autoencoder's latents; the first two for all channels or one each, (1, C, 1, 1)."""
     scale, means = float(vae.config.scaling_factor), vae.config.get("latents_mean")
     if means is None:
-        return float(vae.config.get("shift_factor") or 0.0), scale
+        return float(vae.config.get("shift_factor") or 0.0), 1.0, scale
     mean, std = (z.new_tensor(each).view(1, -1, 1, 1) for each in (means, vae.config.latents_std))
-    return mean, scale / std
+    return mean, std, scale

@@ -7,6 +7,7 @@ CVPR 2024, arXiv:2306.04744, sec. 3: W'[o, i] = s[i] · W[o, i] with s = A(M(cod
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.rng import fenced
-from bench.weights import effective_weight, input_axis, input_channels
+from bench.weights import input_axis, input_channels, scaled_weight
 from schemes.modulations.layers import hooked, modulated_layers
 
 
@@ -79,7 +80,7 @@ class GainMap(nn.Module):
 def gains_merged(decoder: nn.Module, gains: dict[str, Tensor]) -> dict[str, Tensor]:
     """Effective weights by layer name with the gains (1, channels) of one code multiplied in."""
     layers = {name: decoder.get_submodule(name) for name in gains}
-    return {name: scale_inputs(layer, effective_weight(layer), gains[name][0]) for name, layer in layers.items()}
+    return {name: scaled_weight(layer, input_factor(layer, gains[name][0])) for name, layer in layers.items()}
 
 
 def gains_applied(decoder: nn.Module, gains: dict[str, Tensor]) -> contextlib.AbstractContextManager[None]:
@@ -88,15 +89,16 @@ def gains_applied(decoder: nn.Module, gains: dict[str, Tensor]) -> contextlib.Ab
     return hooked([layers[name].register_forward_pre_hook(_scaler(layers[name], gain)) for name, gain in gains.items()])
 
 
-def scale_inputs(layer: nn.Module, weight: Tensor, gain: Tensor) -> Tensor:
-    """Effective weight with each input channel multiplied by its gain (channels,), groups included."""
-    axis, groups = input_axis(layer), int(getattr(layer, "groups", 1))
-    if axis == 0 or groups == 1:
-        shape = [1] * weight.ndim
-        shape[axis] = -1
-        return weight * gain.view(shape)
-    per_group = gain.view(groups, 1, -1, *[1] * (weight.ndim - 2))  # (groups, 1, in/groups, 1, ...)
-    return (weight.view(groups, -1, *weight.shape[1:]) * per_group).view_as(weight)
+def input_factor(layer: nn.Module, gain: Tensor) -> Tensor:
+    """The gain (channels,) of each input channel, as :func:`bench.weights.scaled_weight` takes it.
+
+    Written out for each number of a kernel: a factor that stands still along kernels is not multiplied in vectors.
+    """
+    if input_axis(layer) == 0:
+        return gain[:, None]
+    kernel, groups = math.prod(getattr(layer, "kernel_size", ())), int(getattr(layer, "groups", 1))
+    factor = gain.view(groups, -1).repeat_interleave(kernel, dim=1)  # (groups, in/groups · kernel)
+    return factor if groups == 1 else factor.repeat_interleave(layer.out_channels // groups, dim=0)  # type: ignore[operator]
 
 
 def _scaler(layer: nn.Module, gain: Tensor) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:

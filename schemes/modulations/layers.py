@@ -42,9 +42,12 @@ def modulated_layers(decoder: nn.Module, *, attention: bool = True, last: int = 
     if not any(RESNET.search(name) for name in named):
         named = set(list(every)[1:-1])
     if not named:
-        raise UserError(
-            f"decoder {type(decoder).__name__}: expected convolutions or linear layers to modulate, found none"
+        kinds = sorted(
+            {type(module).__name__ for module in decoder.modules() if list(module.parameters(recurse=False))}
         )
+        found = ", ".join(kinds) or "nothing"
+        wanted = "convolutions or linear layers" + (" besides the first and the last" if every else "")
+        raise UserError(f"decoder {type(decoder).__name__}: expected {wanted} to modulate, found {found}")
     layers = {name: layer for name, layer in every.items() if name in named}
     return dict(list(layers.items())[-last:]) if last else layers
 
