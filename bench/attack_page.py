@@ -1,22 +1,20 @@
-"""The pages of attacks in ``docs/``, from their cards and from what was measured.
+"""Writes the pages of attacks in ``docs/``.
 
-``python -m bench.attack_page measure --modality image`` measures and draws; ``python -m bench.attack_page write``
-writes the pages.
+``python -m bench.attack_page measure --modality image`` measures attacks and draws what they do, ``libraries`` compares
+their speed with that of other libraries, and ``write`` writes the pages.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
 
-from attacks import LISTED, families
-from attacks.suites import PEERS
-from bench.attack_effects import FIRST, ITEMS, MOST_STEPS, Stand, effects, measured, shown_strengths, table_path
+from bench.attack_effects import FIRST, Stand, effects, measured, shown_strengths, table_path
+from bench.attack_pages import DOCS, SCHEME, grouped, modalities, of_modality, pages, sheet_of
 from bench.attack_rivals import RIVALS, compared
 from bench.attack_sheets import Line, sheet
 from bench.cells import Subject
@@ -24,241 +22,14 @@ from bench.engine import Engine, pick_device
 from bench.ground import Ground
 from bench.presets import Plan
 from bench.protocol import AttackFamily, UserError
-from bench.report import Row, markdown, short, write_csv
+from bench.report import Row, short, write_csv
 from bench.selection import find_codecs, find_modality, held_families, load_generator, matched, missing
 
-DOCS = Path(__file__).parent.parent / "docs"
 PLAN = Plan("effects", 10, 4, 1, 1, 4, True, registered=100, public_items=64, device="cpu")
-SCHEME = "wouaf"
-NAMES = {"image": "images", "audio": "audio", "3d": "meshes", "any": "weights"}
 PICTURES = {"image": 2}
 """Items on a sheet, of modalities whose items are small; else one."""
 COMPARED = {"image": 64, "audio": 8}
 """Items that attacks are compared with libraries on."""
-GENERATED = "<!-- Written by `python -m bench.attack_page write`; a test keeps it so. -->"
-
-GROUPS = {
-    "codec formats neural_codec telephone": "compression",
-    "noise background loss": "noise and loss",
-    "filter sharpness equaliser": "filters",
-    "colour tone level dynamics shape pcm": "colour and level",
-    "geometry warp time": "geometry and time",
-    "overlay replaced": "overlays and cut-outs",
-    "room air camera": "rooms and cameras",
-    "denoise": "denoising",
-    "chain": "chains",
-    "regeneration resynthesis lpc neural": "regeneration",
-    "adversarial square forgery": "adversaries",
-    "model_noise": "noise on weights",
-    "precision pruning": "compression of weights",
-    "training lora overwrite": "training",
-    "structure invariance": "structure",
-    "coalition coalition_content": "coalitions",
-    "framing": "framing",
-}
-"""Headings of the pages by the files that attacks stand in, where a card has no category of its own."""
-GROUP_OF = {stem: title for stems, title in GROUPS.items() for stem in stems.split()}
-
-
-def category(family: AttackFamily) -> str:
-    """The heading that an attack stands under."""
-    own = getattr(family, "category", "")
-    if own:
-        return str(own)
-    module = type(family.make(family.strengths[0])).__module__.rpartition(".")[2]
-    stem = module if module in GROUP_OF else module.partition("_")[2]
-    return GROUP_OF.get(stem, stem.replace("_", " "))
-
-
-def grouped(held: Iterable[AttackFamily]) -> dict[str, list[AttackFamily]]:
-    """Attacks by category, categories in the order of their first attack."""
-    found: dict[str, list[AttackFamily]] = {}
-    for family in held:
-        found.setdefault(category(family), []).append(family)
-    return found
-
-
-def of_modality(modality: str) -> list[AttackFamily]:
-    """Every attack that stands on one page, whether or not it can run here."""
-    return [family for family in families(LISTED).values() if family.modality == modality]
-
-
-def modalities() -> list[str]:
-    """Modalities that have attacks of their own; the last one is ``any``."""
-    names = dict.fromkeys(family.modality for family in families(LISTED).values())
-    return [*(name for name in names if name != "any"), "any"]
-
-
-def pages() -> dict[str, str]:
-    """File name in ``docs/`` to the whole text of the page."""
-    listed = {name: of_modality(name) for name in modalities()}
-    return {"attacks.md": _index(listed), **{file_of(name): _page(name, held) for name, held in listed.items()}}
-
-
-def file_of(modality: str) -> str:
-    """File name of a modality's page."""
-    return f"attacks-{NAMES.get(modality, modality)}.md"
-
-
-def sheet_of(modality: str, title: str) -> str:
-    """Place of a sheet below ``docs/``."""
-    return f"attacks/{NAMES.get(modality, modality)}-{re.sub(r'[^a-z0-9]+', '-', title.lower())}.webp"
-
-
-def _index(listed: Mapping[str, Sequence[AttackFamily]]) -> str:
-    total = sum(map(len, listed.values()))
-    lines = [
-        "# Attacks",
-        "",
-        GENERATED,
-        "",
-        f"{total} attacks, what each does, its strengths, and what was measured:",
-        "",
-        *(f"- [{NAMES.get(name, name)}]({file_of(name)}): {_counted(held)}" for name, held in listed.items()),
-        "",
-        *INTRODUCTION,
-        "",
-        "## Speed beside other libraries",
-        "",
-        *_speed(),
-        "",
-        "## All attacks",
-        "",
-    ]
-    rows = [
-        [f"`{family.name}`", f"[{NAMES.get(name, name)}]({file_of(name)})", family.target, family.card or "—"]
-        for name, held in listed.items()
-        for family in held
-    ]
-    return "\n".join([*lines, *markdown(["attack", "page", "target", "what an attacker does"], rows), ""])
-
-
-INTRODUCTION = (
-    "`python -m bench list attacks` prints the same list, with `--json` the measured effects too. Strengths stand",
-    "mildest first; the bold one is the preset `quick`'s. Severity 1 is the first of a grid, 5 its last, and 2 to 4 lie",
-    "evenly between them by their place in the grid, not by their damage; measured are the severities "
-    "1, 3 and 5, in this order.",
-    "",
-    f"How it was measured: content attacks on real held-out items that ship ({ITEMS['image']} pictures of 64×64, else 4",
-    f"items), attacks on decoders on a copy of the embedded image generator's decoder with the shipped `{SCHEME}` codec,",
-    "against that copy before the attack, on four items. The seed is 0, damage a mean over items, by the paired metrics",
-    "of `docs/design.md`. *per second* counts items, or decoders, per second of processor time on one thread of one core:",
-    "other work on the machine changes it little, but processors differ, so it is indicative. A batch of 8 or 4 pays",
-    "the fixed costs of a call more than a run's batches do.",
-)
-
-SPEED = (
-    "Items a second of processor time on one thread, at severity 3, beside a well-known library that does the same in",
-    "the plain loop over items that a script would write; *times* above 1 means that the attack is that much faster.",
-    "Attacks on tensors work on the whole batch. Codecs and denoisers that take one item at a time run in as many threads",
-    "as torch has, with the same result; this table uses one, so that both sides do the same work. `make speed` prints",
-    "these pairs, every attack, and one thread beside two.",
-    "",
-)
-
-
-def _speed() -> list[str]:
-    """The table of attacks beside libraries."""
-    held = [row for rows in effects("libraries").values() for row in rows]
-    heads = ["attack", "strength", "library", "items", "per second", "library per second", "times", "difference"]
-    keys = ("items", "per_second", "library_per_second", "times")
-    rows = [
-        [
-            f"`{row['attack']}`",
-            short(row["strength"]),
-            row["library"],
-            *(_three(row[key]) for key in keys),
-            row["note"] or "",
-        ]
-        for row in held
-    ]
-    return [*SPEED, *markdown(heads, rows)]
-
-
-def _counted(held: Sequence[AttackFamily]) -> str:
-    targets = dict.fromkeys(family.target for family in held)
-    counts = (f"{sum(family.target == target for family in held)} on {target}" for target in targets)
-    return ", ".join(counts).replace("on coalition", "by coalitions").replace("on framing", "that frames a user")
-
-
-def _page(modality: str, held: Sequence[AttackFamily]) -> str:
-    name = NAMES.get(modality, modality)
-    lines = [
-        f"# Attacks on {name}",
-        "",
-        GENERATED,
-        "",
-        "How to read this page, and how it was measured: [attacks](attacks.md).",
-    ]
-    found = effects(modality)
-    for title, part in grouped(held).items():
-        lines += ["", f"## {title[:1].upper()}{title[1:]}", ""]
-        place = sheet_of(modality, title)
-        if (DOCS / place).is_file():
-            lines += [f"![{title}, before and after three strengths]({place})", ""]
-        lines += _table(part, found)
-        lines += _left_out(part, found)
-    return "\n".join([*lines, ""])
-
-
-def _table(part: Sequence[AttackFamily], found: Mapping[str, Sequence[Row]]) -> list[str]:
-    held = [row for family in part for row in found.get(family.name, ())]
-    columns = [key for key in dict.fromkeys(key for row in held for key in row) if key not in FIRST]
-    columns = [key for key in columns if any(row[key] is not None for row in held)]
-    heads = ["attack", "what an attacker does", "strengths", *(key.replace("_", " ") for key in columns)]
-    rows = [
-        [f"`{family.name}`", _does(family), _strengths(family)]
-        + [_arrow(found.get(family.name, ()), key) for key in [*columns, "per_second"]]
-        for family in part
-    ]
-    return markdown([*heads, "per second"], rows)
-
-
-def _does(family: AttackFamily) -> str:
-    needs = "" if family.needs == "nothing else" else f" Needs {family.needs}."
-    suites = [name for name, suite in PEERS.items() if family.name in suite.strengths]
-    also = f" In suites {', '.join(suites)}." if suites else ""
-    return f"{family.card}{needs} From {family.source}.{also}".strip().replace("|", "/")
-
-
-def _strengths(family: AttackFamily) -> str:
-    marked = [f"**{short(s)}**" if at == family.quick else short(s) for at, s in enumerate(family.strengths)]
-    return f"{', '.join(marked)} ({family.unit})"
-
-
-def _arrow(rows: Sequence[Row], key: str) -> str:
-    """Values at the measured strengths, mildest first."""
-    values = [row.get(key) for row in rows]
-    return ", ".join(_three(value) for value in values) if any(value is not None for value in values) else "—"
-
-
-def _three(value: float | None) -> str:
-    """Three significant digits, without an exponent."""
-    if value is None:
-        return "—"
-    rounded = float(f"{value:.3g}")
-    return (
-        f"{rounded:.0f}"
-        if abs(rounded) >= 100
-        else f"{rounded:g}"
-        if abs(rounded) >= 1e-4 or not rounded
-        else "<0.0001"
-    )
-
-
-def _left_out(part: Sequence[AttackFamily], found: Mapping[str, Sequence[Row]]) -> list[str]:
-    lines: list[str] = []
-    for family in part:
-        rows = found.get(family.name, ())
-        done = [row["strength"] for row in rows if row["strength"] is not None]
-        rest = [short(s) for s in shown_strengths(family) if s not in done]
-        if why := next((row["lacks"] for row in rows if row["lacks"]), None):
-            lines.append(f"- `{family.name}` could not run: {why}.")
-        elif rest and rows:
-            lines.append(f"- `{family.name}` was not measured at {', '.join(rest)}: more than {MOST_STEPS} steps.")
-        elif rest:
-            lines.append(f"- `{family.name}` was not measured: each strength takes more than {MOST_STEPS} steps.")
-    return ["", *lines] if lines else []
 
 
 def stand_for(modality: str) -> tuple[Stand, list[AttackFamily]]:
@@ -304,8 +75,14 @@ def _label(family: AttackFamily) -> str:
 app = typer.Typer(add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 
 
+Names = Annotated[list[str] | None, typer.Option("--attack", help="Only this one; repeatable; sheets stay.")]
+
+
 @app.command()
-def measure(modality: Annotated[str, typer.Option(help="image, audio, 3d, or any for attacks on weights.")]) -> None:
+def measure(
+    modality: Annotated[str, typer.Option(help="image, audio, 3d, or any for attacks on weights.")],
+    attack: Names = None,
+) -> None:
     """Measure the attacks of a modality, and draw its sheets."""
     if modality not in modalities():
         raise typer.BadParameter(f"expected one of {', '.join(modalities())}, found {modality}")
@@ -316,23 +93,34 @@ def measure(modality: Annotated[str, typer.Option(help="image, audio, 3d, or any
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
     rows: list[Row] = []
-    for row in measured(stand, held, missing):
+    chosen = [family for family in held if not attack or family.name in attack]
+    for row in measured(stand, chosen, missing):
         typer.echo(f"{row['attack']} {row.get('strength', row.get('lacks'))}", err=True)
         rows.append(row)
-    for path in [write_csv(rows, FIRST, table_path(modality)), *draw(stand, modality, held)]:
+    order = [family.name for family in of_modality(modality)]
+    typer.echo(str(write_csv(_replaced(rows, modality, order), FIRST, table_path(modality))))
+    for path in [] if attack else draw(stand, modality, held):
         typer.echo(str(path))
 
 
+def _replaced(rows: Sequence[Row], table: str, order: Sequence[str]) -> list[Row]:
+    """A table's rows with those of newly measured attacks instead of the old ones, in the order of the names."""
+    new = {row["attack"] for row in rows}
+    kept = [row for name, old in effects(table).items() if name not in new and name in order for row in old]
+    return sorted([*kept, *rows], key=lambda row: order.index(row["attack"]))
+
+
 @app.command()
-def libraries() -> None:
+def libraries(attack: Names = None) -> None:
     """Measure the attacks that another library has, too, beside a loop over it."""
     torch.set_num_threads(1)
-    held, rows = families(LISTED), list[Row]()
+    held = {family.name: family for name in COMPARED for family in of_modality(name)}
     contents = {name: find_modality(name).reference(COMPARED[name]) for name in COMPARED}
-    for name in RIVALS:
+    rows: list[Row] = []
+    for name in [name for name in RIVALS if not attack or name in attack]:
         rows.append(compared(held[name], contents[held[name].modality]))
         typer.echo(f"{name} {rows[-1]['times']:.2f}", err=True)
-    typer.echo(str(write_csv(rows, FIRST[:1], table_path("libraries"))))
+    typer.echo(str(write_csv(_replaced(rows, "libraries", list(RIVALS)), FIRST[:1], table_path("libraries"))))
 
 
 @app.command()

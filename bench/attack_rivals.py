@@ -148,22 +148,20 @@ def _medianed(clip: Tensor, window: float, rate_hz: int) -> Tensor:
 
 
 AUDIO = {
-    "mp3": Rival("soundfile", _file("MP3", "MPEG_LAYER_III"), "at libsndfile's own quality"),
-    "vorbis": Rival("soundfile", _file("OGG", "VORBIS"), "at libsndfile's own quality"),
-    "opus": Rival("soundfile", _file("OGG", "OPUS"), "at libsndfile's own bit rate"),
+    "mp3": Rival("soundfile", _file("MP3", "MPEG_LAYER_III"), "at its own bit rate, by its own build of LAME"),
+    "vorbis": Rival("soundfile", _file("OGG", "VORBIS"), "at its own bit rate"),
+    "opus": Rival("soundfile", _file("OGG", "OPUS"), "at its own bit rate"),
     "low-pass": Rival("SciPy", _butterworth("lowpass")),
     "high-pass": Rival("SciPy", _butterworth("highpass")),
     "median-smoothing": Rival("SciPy", _medianed),
     "resample": Rival("torchaudio", lambda x, s, r: taf.resample(taf.resample(x, r, int(s)), int(s), r)),
     "speed": Rival("torchaudio", lambda x, s, r: taf.speed(x, r, s)[0]),
     "time-stretch": Rival("torchaudio", _stretched),
-    "pitch-shift": Rival("torchaudio", lambda x, s, r: taf.pitch_shift(x, r, s), "by whole semitones"),
     "white-noise": Rival(
         "torchaudio", lambda x, s, r: taf.add_noise(x, torch.randn_like(x), torch.full(x.shape[:1], s))
     ),
     "gain": Rival("torchaudio", lambda x, s, r: taf.gain(x, s)),
     "distortion": Rival("torchaudio", lambda x, s, r: taf.overdrive(x, s)),
-    "flanger": Rival("torchaudio", lambda x, s, r: taf.flanger(x, r, width=100 * s)),
     "mu-law": Rival(
         "torchaudio", lambda x, s, r: taf.mu_law_decoding(taf.mu_law_encoding(x, 2 ** int(s)), 2 ** int(s))
     ),

@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 from attacks import LISTED, families
 from bench.__main__ import app
 from bench.attack_effects import Stand, effects, shown_strengths, table_path, timed, weight_change
-from bench.attack_page import DOCS, category, file_of, modalities, of_modality, pages, sheet_of, stand_for
+from bench.attack_page import stand_for
+from bench.attack_pages import DOCS, category, file_of, modalities, of_modality, pages, sheet_of
 from bench.attack_rivals import RIVALS
 from bench.attack_sheets import sheet
 from bench.protocol import Clips

@@ -15,7 +15,7 @@ import torch
 
 from attacks import ATTACKS
 from attacks.parallel import in_parallel
-from bench.attack_page import category
+from bench.attack_pages import category
 from bench.attack_rivals import RIVALS
 from bench.rng import stream
 from bench.selection import missing
