@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from attacks.parallel import in_parallel
 from bench.protocol import Clips
 
 Wave = NDArray[np.float32]
@@ -27,14 +28,16 @@ def fitted(x: Tensor, length: int) -> Tensor:
 
 
 def clip_by_clip(content: Clips, change: Callable[[Wave], Wave]) -> Clips:
-    """Pass each clip of a batch through a library.
+    """Pass each clip of a batch through a library, several at once.
 
     Args:
         content: clips of any number.
-        change: what happens to each, (C, T) to (C, any length); what is too long is cut, what is short padded.
+        change: what happens to each, (C, T) to (C, any length); what is too long is cut, what is short padded. It must
+            not depend on the clips before.
     """
     length = content.samples.shape[-1]
-    changed = [fitted(torch.from_numpy(change(clip)), length) for clip in content.unit().cpu().numpy()]
+    waves = in_parallel(change, list(content.unit().cpu().numpy()))
+    changed = [fitted(torch.from_numpy(wave), length) for wave in waves]
     return Clips.from_unit(torch.stack(changed).to(content.samples.device), content.rate_hz)
 
 

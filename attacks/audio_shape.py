@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from attacks.audio_listing import OURS, STIRMARK, audio_family
@@ -16,6 +16,8 @@ from attacks.limits import check_strength
 from bench.protocol import Clips, Target, UserError
 
 MU = 255
+LARGEST_SORTED = 15
+"""Window up to which a median is found fastest by sorting shifted copies."""
 
 
 @dataclass(frozen=True)
@@ -100,10 +102,23 @@ class MedianSmoothing:
 
     def __call__(self, content: Clips, rng: Generator) -> Clips:
         """Clips (B, C, T) without their narrowest peaks."""
-        half = self.window // 2
-        padded = F.pad(content.unit(), (half, half), "replicate")
-        middle = [part.unfold(-1, self.window, 1).median(-1).values for part in padded.split(8)]
-        return Clips.from_unit(torch.cat(middle), content.rate_hz)
+        half, length = self.window // 2, content.samples.shape[-1]
+        padded = F.pad(content.unit(), (half, half), "replicate").mul(32768).to(torch.int16)
+        if self.window > LARGEST_SORTED:
+            middle = torch.cat([part.unfold(-1, self.window, 1).median(-1).values for part in padded.split(8)])
+        else:
+            middle = _middle([padded[..., start : start + length] for start in range(self.window)])
+        return Clips(middle, content.rate_hz)
+
+
+def _middle(shifted: list[Tensor]) -> Tensor:
+    """Median of an odd number of tensors, entry by entry: bubble sort of the smaller half, many entries at a time."""
+    half = len(shifted) // 2
+    for place in range(half + 1):
+        for index in range(len(shifted) - 1, place, -1):
+            low, high = shifted[index - 1], shifted[index]
+            shifted[index - 1], shifted[index] = torch.minimum(low, high), torch.maximum(low, high)
+    return shifted[half]
 
 
 FAMILIES = (

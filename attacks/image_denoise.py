@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from attacks.grids import Card, Grid, image_family
 from attacks.image_pixels import to_bytes, to_unit
 from attacks.limits import check_strength
+from attacks.parallel import in_parallel
 from bench.protocol import Target, UserError
 
 REACH = 4
@@ -163,8 +164,9 @@ class BM3D:
 
 
 def each(content: Tensor, change: Callable[[Any], Any]) -> Tensor:
-    """Pass each image of a batch through a function of arrays (H, W, 3), float32 in [0, 1]."""
-    changed = [np.asarray(change(item.permute(1, 2, 0).cpu().numpy())) for item in to_unit(content)]
+    """Pass each image of a batch through a function of arrays (H, W, 3), float32 in [0, 1], several at once."""
+    arrays = [item.permute(1, 2, 0).cpu().numpy() for item in to_unit(content)]
+    changed = in_parallel(lambda array: np.asarray(change(array)), arrays)
     return to_bytes(torch.from_numpy(np.stack(changed)).float().permute(0, 3, 1, 2)).contiguous().to(content.device)
 
 

@@ -55,11 +55,17 @@ class GaussianBlur:
 
     def __call__(self, content: Tensor, rng: Generator) -> Tensor:
         """Images (B, 3, H, W) uint8, blurred."""
-        radius = math.ceil(4 * self.sigma)
-        # Padded first: torchvision mirrors at the edges, and refuses images smaller than the kernel.
-        wide = tvf.pad(content, [radius] * 4, padding_mode="edge")
-        blurred: Tensor = tvf.gaussian_blur(wide, [2 * radius + 1] * 2, [self.sigma] * 2)
-        return blurred[..., radius:-radius, radius:-radius].contiguous()
+        rows, columns = (_blurring(side, self.sigma).to(content.device) for side in content.shape[-2:])
+        return (rows @ content.float() @ columns.T).round().clamp(0, 255).to(torch.uint8)
+
+
+def _blurring(side: int, sigma: float) -> Tensor:
+    """The blur along one axis as a matrix (side, side): at these sizes much faster than a convolution."""
+    radius = math.ceil(4 * sigma)
+    steps = torch.arange(-radius, radius + 1)
+    kernel = torch.exp(-0.5 * (steps / sigma) ** 2)
+    places = (torch.arange(side)[:, None] + steps).clamp(0, side - 1)
+    return torch.zeros(side, side).scatter_add_(1, places, (kernel / kernel.sum()).repeat(side, 1))
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ from bench.selection import (
     find_suite,
     load_generator,
     matched,
+    modality_names,
     suite_entries,
     title,
     with_features,
@@ -163,6 +164,9 @@ def _rehearse(description: Scheme, medium: Modality, source: Generator, *, as_js
 
 def list_(
     kind: Annotated[str, typer.Argument(help=f"One of {', '.join(KINDS)}.")],
+    modality: Annotated[
+        str | None, typer.Option(help="Only what applies to this modality; for attacks, suites.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """List what there is to choose from."""
@@ -170,10 +174,20 @@ def list_(
         raise unknown("list", kind, KINDS)
     makers = (_modalities, _schemes, _attack_entries, suite_entries, _presets)
     entries = dict(zip(KINDS, makers, strict=True))[kind]()
+    if modality is not None:
+        entries = _of_modality(kind, modality, entries)
     if as_json:
         print_json(entries)
     else:
         printed.listing(printed.console(), kind, entries)
+
+
+def _of_modality(kind: str, modality: str, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The entries of a modality, and those that apply to any."""
+    if kind not in ("attacks", "suites"):
+        raise UserError(f"list {kind}: expected no --modality, found {modality!r}")
+    lookup("modality", modality, dict.fromkeys(modality_names()))
+    return [entry for entry in entries if entry["modality"] in (modality, "any")]
 
 
 def leaderboard(folder: Folder, as_json: Json = False) -> None:
@@ -259,11 +273,13 @@ def _schemes() -> list[dict[str, Any]]:
 
 def _attack_entries() -> list[dict[str, Any]]:
     from attacks import LISTED, families
+    from bench.attack_effects import damage
 
     listed = families(LISTED)
     fields = ("name", "modality", "target", "strengths", "unit", "source", "card", "needs")
     return [
-        {field: getattr(family, field) for field in fields} | {"available": available(family)}
+        {field: getattr(family, field) for field in fields}
+        | {"available": available(family), "measured": damage(family)}
         for family in listed.values()
     ]
 

@@ -171,7 +171,7 @@ def find_attacks(modality: Modality, generator: Generator, names: Sequence[str],
     found: list[Attack] = [outside("attack", name, ContentAttack) for name in names if is_outside(name)]
     if not own and names:
         return found
-    families = _families(modality, generator)
+    families = held_families(modality, generator)
     for name in own:
         found += grid(_usable(name, modality, generator, families), full=plan.full_grid)
     if names:
@@ -189,7 +189,7 @@ def find_suite(modality: Modality, generator: Generator, name: str, plan: Plan) 
     from attacks.suites import OURS, PEERS, strengths_in
 
     lookup("suite", name, {**OURS, **PEERS})
-    listed, found = families_for(modality.name, LISTED), _families(modality, generator)
+    listed, found = families_for(modality.name, LISTED), held_families(modality, generator)
     wanted = strengths_in(name, modality.name, listed)
     if not wanted:
         raise UserError(f"suite {name!r}: expected the modality {PEERS[name].modality!r}, found {modality.name!r}")
@@ -219,7 +219,7 @@ def suite_entries() -> list[dict[str, Any]]:
     return entries
 
 
-def _families(modality: Modality, generator: Generator) -> Mapping[str, AttackFamily]:
+def held_families(modality: Modality, generator: Generator) -> Mapping[str, AttackFamily]:
     """The attacks that this modality and this generator's networks allow."""
     from attacks import Tools, families_for
 

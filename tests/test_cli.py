@@ -176,7 +176,8 @@ def test_presets_are_listed() -> None:
 def test_attacks_are_listed_with_what_the_contract_names() -> None:
     listed = json.loads(invoke("list", "attacks", "--json").stdout)
     for each in listed:
-        assert list(each) == ["name", "modality", "target", "strengths", "unit", "source", "card", "needs", "available"]
+        cells = ["name", "modality", "target", "strengths", "unit", "source", "card", "needs", "available", "measured"]
+        assert list(each) == cells
         assert each["strengths"] and each["target"] in ("content", "model", "coalition", "framing")
     assert {"jpeg", "weight-noise", "average-weights"} <= {each["name"] for each in listed}
 
