@@ -17,10 +17,10 @@ from attacks.shape3d import (
     Draco,
     Reordering,
     Similarity,
-    Subdivision,
     VertexNoise,
     VoxelRemesh,
 )
+from attacks.shape3d_subdivision import Subdivision
 from bench.protocol import ContentAttack, Mesh, Modality, UserError
 from bench.rng import stream
 from modalities.shape3d import LEVELS, Shape3D, augmentation, fidelity
