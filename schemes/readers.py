@@ -152,8 +152,10 @@ def _correlations(h: Tensor) -> Tensor:
     flat = flat - flat.mean(2, keepdim=True)
     products = flat @ flat.mT / flat.shape[2]
     lengths = (products.diagonal(dim1=1, dim2=2) + 1e-4).sqrt()
+    products = products / (lengths[:, :, None] * lengths[:, None])
     rows, columns = torch.triu_indices(h.shape[1], h.shape[1], 1, device=h.device)
-    return products[:, rows, columns] / (lengths[:, rows] * lengths[:, columns])
+    # Not by products[:, rows, columns]: its gradient sorts, and never ends with two threads (torch 2.13, fbgemm).
+    return products.flatten(1).index_select(1, rows * h.shape[1] + columns)
 
 
 def halved(x: Tensor) -> Tensor:
