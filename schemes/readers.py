@@ -116,7 +116,8 @@ class StatisticsNetwork(nn.Module):
             x = x.unfold(axis, side, APART[rank])
         rows = x.movedim(1, rank + 1).flatten(0, rank).flatten(1)  # (patches, C · sideʳ)
         levels, axes = torch.linalg.eigh(torch.cov(rows.T))
-        return (axes / (levels.clamp_min(0) + FLOOR).sqrt())[:, -count:].T.reshape(self.patches.shape)
+        kernels: Tensor = (axes / (levels.clamp_min(0) + FLOOR).sqrt())[:, -count:].T
+        return kernels.reshape(self.patches.shape)
 
     def forward(self, x: Tensor) -> Tensor:
         """Soft bits (B, bits) of tensors (B, C, ...); positive means 1."""
