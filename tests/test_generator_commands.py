@@ -20,7 +20,7 @@ from bench.selection import load_generator
 from modalities.audio import Audio
 from modalities.image import Image
 from modalities.image.data import public_images
-from modalities.shape3d import Shape3D
+from modalities.shape3d import Shape3D, data
 from schemes import load_codec
 from schemes.rehearsal import Rehearsal, rehearse
 from schemes.training import Recipe
@@ -253,6 +253,9 @@ def test_fit_and_smoke_run_end_to_end(name: str, tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("GENPRINT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("bench.figures.draw", lambda folder: [])
     monkeypatch.setattr("modalities.image.data.training_images", lambda _: public_images())  # what ships, unbuilt
+    shipped = data.shipped("fit")[0]
+    monkeypatch.setattr(data, "rows_of", lambda splits: list(range(len(shipped))))
+    monkeypatch.setattr(data, "fields", lambda rows, variants: shipped[rows])
     modality, spec = place(name, tmp_path)
     codec = fit({"image": Image(), "audio": Audio(), "3d": Shape3D()}[modality], spec, tmp_path / "short.safetensors")
     attacks = ("--attack", MILD[modality], "--attack", "weight-noise")

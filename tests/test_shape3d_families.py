@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from bench.inspection import modulated_layers
 from bench.protocol import Generator, UserError
-from bench.rng import stream
+from bench.rng import fenced, stream
 from bench.selection import load_generator
 from modalities.shape3d import Shape3D
-from modalities.shape3d.fields import FieldGenerator
+from modalities.shape3d.fields import CHUNK, FieldGenerator
 from modalities.shape3d.grids import points
 from schemes.weight_modulation import WeightModulation
 from tests import field_networks
@@ -139,6 +139,22 @@ def test_a_vector_set_is_asked_as_its_pipeline_asks_and_has_no_colours() -> None
         fields = generator.decode(generator.decoder, latents)
     assert torch.allclose(fields[:, 0], values.view(2, 32, 32, 32), atol=1e-5)
     assert bool((fields[:, 1:] == 0.5).all())
+
+
+def test_hy3dgen_s_own_class_is_asked_as_it_asks_itself() -> None:
+    """Where it is installed; it is no dependency."""
+    own = pytest.importorskip("hy3dgen.shapegen.models.autoencoders.model")
+    sizes = {"num_latents": 16, "embed_dim": 8, "width": 32, "heads": 2, "num_decoder_layers": 2, "num_freqs": 4}
+    with fenced(0):
+        generator: Any = Shape3D().wrapped("hy3dgen", own.ShapeVAE(**sizes, scale_factor=0.9))
+        fresh: Any = own.ShapeVAE(**sizes, scale_factor=0.9).eval()
+    latents, marked = generator.latents(["a", "b"], stream(0)), fingerprinted(generator.decoder)
+    fresh.load_state_dict(marked.state_dict())
+    with torch.no_grad():
+        tokens = fresh(latents / fresh.scale_factor)
+        asked = [fresh.geo_decoder(queries=q.expand(2, -1, -1), latents=tokens) for q in points(32).split(CHUNK)]
+        fields = generator.decode(marked, latents)
+    assert torch.equal(fields[:, 0].flatten(1), torch.cat(asked, 1)[..., 0])
 
 
 def test_latents_come_from_prompts_where_the_network_knows_how() -> None:
