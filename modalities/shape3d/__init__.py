@@ -53,6 +53,14 @@ class Shape3D:
 
         return load(spec, torch.device(self.device))
 
+    def wrapped(self, name: str, thing: Any) -> Generator:
+        """A network of latents and points as a generator; settings may follow the name."""
+        from modalities.settings import split
+        from modalities.shape3d.fields import wrapped
+
+        source, settings = split(name)
+        return wrapped(str(source), thing, settings)
+
     def with_features(self, name: str) -> Shape3D:
         """The same modality judged by other features: ``default``, ``views`` or ``inception``, of rendered views.
 
