@@ -39,10 +39,11 @@ def frame_of(mesh: Mesh, turn: Array | None = None) -> Frame:
     """The frame of the vertices that faces use, turned or as they are; the unit one for a mesh without faces."""
     if not len(mesh.faces):
         return Frame(np.zeros(3), EXTENT)
-    used = mesh.vertices.numpy()[mesh.faces.unique().numpy()].astype(np.float64)
     turn = np.eye(3) if turn is None else turn
-    used = used @ turn.T
-    low, high = used.min(0), used.max(0)
+    used = np.zeros(len(mesh.vertices), bool)
+    used[mesh.faces.numpy()] = True  # a tenth of the time of finding each once
+    axes = turn @ mesh.vertices.numpy()[used].astype(np.float64).T  # numpy reduces a short axis slowly
+    low, high = axes.min(1), axes.max(1)
     return Frame((low + high) / 2, EXTENT / max(float((high - low).max()) / 2, 1e-12), turn)
 
 
