@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from bench.protocol import Mesh, UserError
 from bench.rng import stream
 from modalities.shape3d.cloud import Cloud, feet, sampled_surface
-from modalities.shape3d.voxels import Frame, frame_of, volumes
+from modalities.shape3d.voxels import frame_of, volumes
 
 POINTS = 1024
 """Drawn from either surface, the same ones for the same mesh."""
@@ -56,8 +55,8 @@ def paired(a: Sequence[Mesh], b: Sequence[Mesh], *, sample: Sampler = sampled_su
 
 
 def iou(a: Mesh, b: Mesh) -> float:
-    """Volume intersection over union of normalised meshes, of what fills each of 32³ cells; 0 when nothing does."""
-    x, y = (torch.from_numpy(volumes(mesh, Frame(np.zeros(3), 1.0)).filled) for mesh in (a, b))
+    """Volume intersection over union of what fills each of 32³ cells; 0 when nothing does."""
+    x, y = (torch.from_numpy(volumes(mesh).filled) for mesh in (a, b))
     union = torch.maximum(x, y).sum()
     return float(torch.minimum(x, y).sum() / union) if union > 0 else 0.0
 
