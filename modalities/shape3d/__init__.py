@@ -135,10 +135,10 @@ class Shape3D:
         return fidelity.paired(a, b)
 
     def perceptual_loss(self, a: Tensor, b: Tensor) -> Tensor:
-        """Mean absolute difference of observed tensors (B,) at three sizes: what is lost at each scale counts."""
-        apart, total = (a - b) / max(LEVELS), torch.zeros(len(a), device=a.device)
+        """Mean squared difference of observed tensors (B,) at three sizes: of texture little is left at the others."""
+        apart, total = a - b, torch.zeros(len(a), device=a.device)
         for _ in range(3):
-            total = total + apart.abs().flatten(1).mean(1)
+            total = total + 10 * apart.square().flatten(1).mean(1)
             apart = F.avg_pool3d(apart, 2) * 2
         return total
 
