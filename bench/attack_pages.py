@@ -9,7 +9,6 @@ from pathlib import Path
 from attacks import LISTED, families
 from attacks.suites import PEERS
 from bench.attack_effects import FEW, FEWEST, FIRST, ITEMS, MOST_STEPS, effects, shown_strengths
-from bench.categories import category_of
 from bench.protocol import AttackFamily
 from bench.report import Row, markdown, short
 
@@ -18,10 +17,44 @@ SCHEME = "wouaf"
 NAMES = {"image": "images", "audio": "audio", "3d": "meshes", "any": "weights"}
 GENERATED = "<!-- Written by `python -m bench.attack_page write`; a test keeps it so. -->"
 
+GROUPS = {
+    "codec formats neural_codec telephone": "compression",
+    "noise background loss": "noise and loss",
+    "filter sharpness equaliser": "filters",
+    "colour tone level dynamics shape pcm": "colour and level",
+    "geometry warp time": "geometry and time",
+    "overlay replaced": "overlays and cut-outs",
+    "room air camera": "rooms and cameras",
+    "shape3d_vertices shape3d_noise": "noise and smoothing",
+    "shape3d_remesh shape3d_subdivision shape3d_flips": "remeshing",
+    "shape3d_solid shape3d_poisson shape3d_views": "reconstruction",
+    "shape3d_pose": "pose and proportions",
+    "shape3d_cutting": "cutting",
+    "shape3d_colour shape3d_texture": "colours",
+    "shape3d_files shape3d_gltf": "files",
+    "denoise": "denoising",
+    "chain": "chains",
+    "regeneration resynthesis lpc neural": "regeneration",
+    "adversarial square forgery": "adversaries",
+    "model_noise": "noise on weights",
+    "precision pruning": "compression of weights",
+    "training lora overwrite": "training",
+    "structure invariance": "structure",
+    "coalition coalition_content": "coalitions",
+    "framing": "framing",
+}
+"""Headings of the pages by the files that attacks stand in, where a card has no category of its own."""
+GROUP_OF = {stem: title for stems, title in GROUPS.items() for stem in stems.split()}
+
 
 def category(family: AttackFamily) -> str:
     """The heading that an attack stands under."""
-    return str(getattr(family, "category", "")) or category_of(family.make(family.strengths[0]))
+    own = getattr(family, "category", "")
+    if own:
+        return str(own)
+    module = type(family.make(family.strengths[0])).__module__.rpartition(".")[2]
+    stem = module if module in GROUP_OF else module.partition("_")[2]
+    return GROUP_OF.get(stem, stem.replace("_", " "))
 
 
 def grouped(held: Iterable[AttackFamily]) -> dict[str, list[AttackFamily]]:

@@ -18,12 +18,6 @@ ATTACKS = (
     "identification_5", "identification_20", "caught", "framed", "bit_accuracy_majority",
     "fpr", "fpr_upper", "negatives",
 )
-ROBUSTNESS = (
-    "scheme", "target", "category", "attack", "settings", "unattacked", "area", "covered", "rank", "worst",
-    "worst_strength", "attribution_75", "attribution_50", "attribution_25", "attribution_bound", "rank_75", "rank_50",
-    "rank_25", "rank_bound",
-)
-CATEGORIES = ("scheme", "target", "category", "attacks", "area", "covered", "worst", "worst_attack")
 CAPACITY = (
     "scheme", "items", "registered", "tau", "identification", "lo", "hi", "resolvable", "users",
 )

@@ -190,23 +190,16 @@ def _of_modality(kind: str, modality: str, entries: list[dict[str, Any]]) -> lis
     return [entry for entry in entries if entry["modality"] in (modality, "any")]
 
 
-def leaderboard(
-    folder: Folder,
-    from_tables: Annotated[
-        bool,
-        typer.Option("--from-tables", help="Only robustness and the report, from leaderboard.csv and attacks.csv."),
-    ] = False,
-    as_json: Json = False,
-) -> None:
+def leaderboard(folder: Folder, as_json: Json = False) -> None:
     """Compute the tables of a results folder again from its cells."""
-    from bench.derived import derive
     from bench.leaderboard import write_tables
 
-    written = derive(folder) if from_tables else write_tables(Results.load(folder))
+    results = Results.load(folder)
+    written = write_tables(results)
     if as_json:
-        print_json(printed.summary(read_info(folder), folder, []))
+        print_json(printed.summary(results.info, folder, []))
     else:
-        printed.board(printed.console(), read_info(folder), folder)
+        printed.board(printed.console(), results.info, folder)
         printed.paths(printed.console(), written)
 
 

@@ -15,14 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-
-from bench.protocol import UserError
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -189,23 +186,6 @@ def setting(row: Table, unit: str = "") -> str:
     if np.isnan(row["strength"]):
         return name
     return f"{name}, {unit} = {row['strength']:g}" if unit else f"{name} {row['strength']:g}"
-
-
-def read(path: Path, columns: Sequence[str]) -> Table:
-    """A table of a results folder; without rows when the file is not there.
-
-    Raises:
-        UserError: when it is broken or lacks one of ``columns``.
-    """
-    if not path.is_file():
-        return pd.DataFrame(columns=list(columns))
-    try:
-        table = pd.read_csv(path)
-    except (ValueError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: expected a CSV table with a header, found {error}") from error
-    if missing := [column for column in columns if column not in table]:
-        raise UserError(f"{path}: expected the columns {', '.join(missing)}, found {', '.join(table.columns)}")
-    return table
 
 
 def save(figure: Figure, path: Path) -> Path:

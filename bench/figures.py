@@ -16,7 +16,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from torch import Tensor
 
-from bench import drawing, heat_map
+from bench import drawing
 from bench.drawing import GREY, RC, WIDTH, Look, Table
 from bench.protocol import UserError
 
@@ -41,8 +41,8 @@ def draw(folder: Path) -> list[Path]:
     """Draw every figure that the tables of ``folder`` allow.
 
     Args:
-        folder: results folder with ``leaderboard.csv``, ``attacks.csv``, ``capacity.csv`` and
-            ``robustness_categories.csv``; a missing table or an axis that was not run leaves its figures out.
+        folder: results folder with ``leaderboard.csv``, ``attacks.csv`` and ``capacity.csv``; a missing table or an
+            axis that was not run leaves its figures out.
 
     Returns:
         The files written under ``folder/figures``: each figure as SVG and as PNG.
@@ -50,10 +50,9 @@ def draw(folder: Path) -> list[Path]:
     Raises:
         UserError: when no table is there, or one is broken or lacks a column.
     """
-    board, attacks, capacity = (drawing.read(folder / f"{name}.csv", columns) for name, columns in COLUMNS.items())
+    board, attacks, capacity = (_read(folder / f"{name}.csv", columns) for name, columns in COLUMNS.items())
     if board.empty and attacks.empty and capacity.empty:
         raise UserError(f"{folder}: expected {', '.join(f'{name}.csv' for name in COLUMNS)}, found none with rows")
-    kinds = drawing.read(folder / "robustness_categories.csv", heat_map.COLUMNS)
     series = drawing.looks(name for table in (board, attacks, capacity) for name in table["scheme"])
     attacks["unit"] = attacks["unit"].fillna("").replace("none", "")
     content, model, coalition = (attacks[attacks["target"] == name] for name in ("content", "model", "coalition"))
@@ -64,7 +63,6 @@ def draw(folder: Path) -> list[Path]:
         "robustness_content": (_has(content, "bit_accuracy"), lambda: robustness(content, series)),
         "robustness_model": (_has(model, "bit_accuracy"), lambda: robustness(model, series)),
         "robustness_coalition": (_has(coalition, "caught"), lambda: coalitions(coalition, series)),
-        "robustness_map": (_has(kinds, "area"), lambda: heat_map.heat_map(kinds)),
         "capacity": (_has(capacity, "identification"), lambda: capacities(capacity, series)),
         "quality_content": (_has(content, paired), lambda: trade_off(content, board, series, paired)),
         "quality_model": (_has(model, damage), lambda: trade_off(model, board, series, damage)),
@@ -76,6 +74,18 @@ def draw(folder: Path) -> list[Path]:
                 figure = plot()
                 written += [drawing.save(figure, folder / "figures" / f"{name}.{suffix}") for suffix in ("svg", "png")]
     return written
+
+
+def _read(path: Path, columns: tuple[str, ...]) -> Table:
+    if not path.is_file():
+        return pd.DataFrame(columns=list(columns))
+    try:
+        table = pd.read_csv(path)
+    except (ValueError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: expected a CSV table with a header, found {error}") from error
+    if missing := [column for column in columns if column not in table]:
+        raise UserError(f"{path}: expected the columns {', '.join(missing)}, found {', '.join(table.columns)}")
+    return table
 
 
 def _has(table: Table, column: str) -> bool:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -17,15 +18,13 @@ from torch import Tensor
 from bench.calibration import NullCheck, check_null, false_positive_bound, threshold
 from bench.codebook import code_book
 from bench.columns import ATTACKS, CAPACITY, LEADERBOARD
-from bench.derived import derive
 from bench.metrics.attribution import hard_matches, identify, pool
 from bench.metrics.capacity import SIZES, capacity_users, identification_curve
 from bench.metrics.collusion import expected_match
 from bench.metrics.intervals import Interval, clustered, clustered_rate
-from bench.report import Row, write_csv
+from bench.report import Row, write_csv, write_report
 from bench.results import Cell, Results
 from bench.rng import stream
-from bench.robustness import mean_over_attacks, worst
 from bench.rows import MORE, SCHEMA, column, soft_bits
 
 POOLS = (1, 5, 20)
@@ -174,6 +173,18 @@ def _spread(name: str, interval: Interval) -> Row:
     return {name: interval.mean, f"{name}_lo": interval.lo, f"{name}_hi": interval.hi}
 
 
+def robustness(lines: Sequence[Row], column: str) -> float | None:
+    """Mean over attacks of ``column``, each attack first averaged over its strengths; None when no attack ran."""
+    attacks = dict.fromkeys(line["attack"] for line in lines)
+    values = [fmean(line[column] for line in lines if line["attack"] == name) for name in attacks]
+    return fmean(values) if values else None
+
+
+def worst(lines: Sequence[Row], clean: float) -> float | None:
+    """Lowest bit accuracy that an attack within the bound reaches; doing nothing is one, so never above ``clean``."""
+    return min([clean, *(line["bit_accuracy"] for line in lines if line["within_bound"])]) if lines else None
+
+
 def leaderboard_row(score: Score, lines: Sequence[Row]) -> Row:
     """One line of ``leaderboard.csv``, without its rank.
 
@@ -199,11 +210,11 @@ def leaderboard_row(score: Score, lines: Sequence[Row]) -> Row:
         **{name: value for name, value in summary.items() if name.startswith(("quality_", "kid_", "kad_"))},
         "paired_metric": info["paired_metric"],
         "paired_value": score.distortions().get(info["paired_metric"]),
-        "robustness_content": mean_over_attacks(content, "bit_accuracy"),
+        "robustness_content": robustness(content, "bit_accuracy"),
         "robustness_content_worst": worst(content, clean.mean),
-        "robustness_model": mean_over_attacks(model, "bit_accuracy"),
+        "robustness_model": robustness(model, "bit_accuracy"),
         "robustness_model_worst": worst(model, clean.mean),
-        "robustness_coalition": mean_over_attacks(coalition, "caught"),
+        "robustness_coalition": robustness(coalition, "caught"),
         "users": score.plan.users,
         "items": score.plan.items,
         "preset": score.plan.name,
@@ -257,7 +268,7 @@ def capacity_rows(score: Score) -> list[Row]:
 
 
 def write_tables(results: Results) -> list[Path]:
-    """Write ``leaderboard.csv``, ``attacks.csv``, ``capacity.csv``, the robustness tables and ``report.md``.
+    """Write ``leaderboard.csv``, ``attacks.csv``, ``capacity.csv`` and ``report.md`` from the cells.
 
     A scheme whose cell without attack is not measured yet is left out.
     """
@@ -270,6 +281,9 @@ def write_tables(results: Results) -> list[Path]:
     )
     capacity = [line for score in clean for line in capacity_rows(score)]
     folder = results.folder
-    write_csv(board, LEADERBOARD, folder / "leaderboard.csv")
-    write_csv(attacked, ATTACKS, folder / "attacks.csv")
-    return [write_csv(capacity, CAPACITY, folder / "capacity.csv"), *derive(folder)]
+    return [
+        write_csv(board, LEADERBOARD, folder / "leaderboard.csv"),
+        write_csv(attacked, ATTACKS, folder / "attacks.csv"),
+        write_csv(capacity, CAPACITY, folder / "capacity.csv"),
+        write_report(results, board, attacked, {s.summary["scheme"]: s.null() for s in clean}),
+    ]

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.presets import Plan
-from bench.results import replacing
-from bench.robustness import LEVELS, TARGETS
+from bench.calibration import NullCheck
+from bench.results import Results, replacing
 
 Row = dict[str, Any]
 
@@ -79,22 +78,11 @@ def for_json(value: Any) -> Any:
 
 
 def write_report(
-    folder: Path,
-    info: Mapping[str, Any],
-    board: Sequence[Row],
-    attacked: Sequence[Row],
-    robust: tuple[Sequence[Row], Sequence[Row]],
+    results: Results, board: Sequence[Row], attacked: Sequence[Row], nulls: Mapping[str, NullCheck]
 ) -> Path:
-    """Write ``report.md``: the leaderboard, the strongest attacks, robustness, and the check of the null hypothesis.
-
-    Args:
-        folder: of the run.
-        info: what its ``run.json`` holds.
-        board: lines of the leaderboard.
-        attacked: lines of ``attacks.csv``.
-        robust: lines of ``robustness.csv`` and of ``robustness_categories.csv``.
-    """
-    plan, path = Plan.from_dict(info["plan"]), folder / "report.md"
+    """Write ``report.md``: the leaderboard, the strongest attacks, and the check of the null hypothesis."""
+    info, plan = results.info, results.plan
+    path = results.folder / "report.md"
     lines = [
         f"# Leaderboard: {info['modality']}, {info['generator']}, preset {plan.name}",
         "",
@@ -104,8 +92,7 @@ def write_report(
         "",
         *markdown([heading(name, info) for name in SHOWN], [[short(line[name]) for name in SHOWN] for line in board]),
         *_strongest(board, attacked),
-        *_robustness_section(*robust),
-        *_null_section(board),
+        *_null_section(nulls),
     ]
     with replacing(path) as partial:
         partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -128,52 +115,13 @@ def _strongest(board: Sequence[Row], attacked: Sequence[Row], count: int = 3) ->
     return ["", title, "", *markdown(["scheme", "attack", "bit accuracy", "identified"], rows)]
 
 
-def _robustness_section(by_attack: Sequence[Row], by_category: Sequence[Row]) -> list[str]:
-    """Areas and worst cases by category, and every attack at equal quality, the most harmful of each target first."""
-    if not by_attack:
-        return []
-    text = (
-        "Attribution is bit accuracy from chance (0) to all bits right (1), quality 1 without an attack and 0 at the "
-        "bound. *Area* is the mean attribution over that range for an attacker who picks the worst setting that keeps "
-        "a quality; *covered* the share of the range that the settings span; *worst* the lowest attribution within the "
-        "bound. In brackets: rank among the attacks on the same target at that quality; – where no setting reaches it."
-    )
-    shared = [
-        [*(str(row[name]) for name in ("scheme", "target", "category", "attacks"))]
-        + [short(row[name]) for name in ("area", "covered", "worst", "worst_attack")]
-        for row in by_category
-    ]
-    order = sorted(by_attack, key=lambda row: (row["scheme"], TARGETS.index(row["target"]), _last(row["rank"])))
-    each = [
-        [
-            *(str(row[name]) for name in ("scheme", "attack", "target")),
-            *(short(row[name]) for name in ("area", "covered", "worst")),
-            *(_placed(row, level) for level in LEVELS),
-        ]
-        for row in order
-    ]
-    levels = [f"at {level:g}" if level else "at the bound" for level in LEVELS.values()]
-    return [
-        *("", "## Robustness at equal quality", "", text, "", "![by category](figures/robustness_map.png)", ""),
-        *markdown(["scheme", "target", "category", "attacks", "area", "covered", "worst", "by"], shared),
-        *("", *markdown(["scheme", "attack", "target", "area", "covered", "worst", *levels], each)),
-    ]
-
-
-def _last(place: float) -> float:
-    return math.inf if math.isnan(place) else place
-
-
-def _placed(row: Row, level: str) -> str:
-    value, place = row[f"attribution_{level}"], row[f"rank_{level}"]
-    return short(value) if math.isnan(value) else f"{short(value)} ({place})"
-
-
-def _null_section(board: Sequence[Row]) -> list[str]:
+def _null_section(nulls: Mapping[str, NullCheck]) -> list[str]:
     heads = ["scheme", "negatives", "false positives", "upper 95 %", "largest bit bias", "expected", "mean correlation"]
-    names = ("negatives", "fpr", "fpr_upper", "null_max_abs_bias", "null_max_abs_bias_expected")
     rows = [
-        [str(line["scheme"]), *(short(line[name]) for name in (*names, "null_mean_abs_correlation"))] for line in board
+        [scheme]
+        + [short(value) for value in (null.n, null.empirical_fpr, null.fpr_upper, null.max_abs_bias)]
+        + [short(null.max_abs_bias_expected), short(null.mean_abs_correlation)]
+        for scheme, null in nulls.items()
     ]
     text = "Unfingerprinted and real content, read like everything else; *expected* is what fair independent bits show."
     return ["", "## Check of the null hypothesis", "", text, "", *markdown(heads, rows)]

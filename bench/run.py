@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from bench import __version__
-from bench.categories import categories
 from bench.cells import Subject, describe
 from bench.digest import codec_digest, digest_of, generator_digest, plain_repr, source_digest
 from bench.engine import Engine, pick_device, report
@@ -131,7 +130,6 @@ def _info(ground: Ground, codecs: Mapping[str, Codec], attacks: Sequence[Attack]
         "plan": dataclasses.asdict(ground.plan),
         "schemes": {name: _about(codec) for name, codec in codecs.items()},
         "attacks": [plain_repr(attack) for attack in attacks],
-        "categories": categories(attacks),
         **environment(ground.engine.device),
     }
 

@@ -13,12 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from bench.columns import LEADERBOARD
-from bench.leaderboard import ranked, write_tables
+from bench.leaderboard import ranked, robustness, worst, write_tables
 from bench.printed import read_csv
 from bench.protocol import UserError
 from bench.report import for_json, write_csv
 from bench.results import FORMAT, Results, Store, replacing
-from bench.robustness import mean_over_attacks, worst
 from bench.rows import SCHEMA
 from tests.conftest import PLAN, Bench
 from tests.toy import ToyNoise
@@ -87,8 +86,7 @@ def test_attack_lines_tell_what_the_rows_hold(toy_folder: Path) -> None:
 
 
 def test_a_leaderboard_can_be_computed_again(copied: Path) -> None:
-    robust = ("robustness.csv", "robustness_categories.csv")
-    names = ("leaderboard.csv", "attacks.csv", "capacity.csv", *robust, "report.md")
+    names = ("leaderboard.csv", "attacks.csv", "capacity.csv", "report.md")
     before = {name: (copied / name).read_bytes() for name in names}
     for name in names:
         (copied / name).unlink()
@@ -128,10 +126,10 @@ def test_an_axis_that_did_not_run_is_empty(toy: Bench, tmp_path: Path) -> None:
 def test_robustness_is_a_mean_over_attacks_not_over_strengths() -> None:
     strong = [{"attack": "A", "x": value, "bit_accuracy": value, "within_bound": value > 0.6} for value in (0.5, 0.7)]
     lines = [*strong, {"attack": "B", "x": 1.0, "bit_accuracy": 1.0, "within_bound": True}]
-    assert mean_over_attacks(lines, "x") == pytest.approx((0.6 + 1.0) / 2)
+    assert robustness(lines, "x") == pytest.approx((0.6 + 1.0) / 2)
     assert worst(lines, 0.9) == 0.7, "0.5 costs too much quality to count"
     assert worst(lines[2:], 0.9) == 0.9, "doing nothing is an attack, too"
-    assert mean_over_attacks([], "x") is None and worst([], 0.9) is None
+    assert robustness([], "x") is None and worst([], 0.9) is None
 
 
 def test_rank_puts_the_undecidable_last() -> None:
