@@ -20,7 +20,12 @@ def families(tools: Tools | None = None) -> dict[str, AttackFamily]:
     content = [
         family for module in (image, audio, shape3d) for family in (*module.FAMILIES, *module.tool_families(held))
     ]
-    return {family.name: family for family in [*content, *model.FAMILIES, *coalition.FAMILIES, *framing.FAMILIES]}
+    listed = [*content, *model.FAMILIES, *coalition.FAMILIES, *framing.FAMILIES]
+    found = {family.name: family for family in listed}
+    if len(found) < len(listed):
+        twice = sorted({family.name for family in listed if found[family.name] is not family})
+        raise ValueError(f"attacks: expected a name of its own for each, found twice: {', '.join(twice)}")
+    return found
 
 
 def families_for(modality: str, tools: Tools | None = None) -> dict[str, AttackFamily]:

@@ -42,7 +42,7 @@ class ColourNoise:
 
 
 @dataclass(frozen=True)
-class ColourQuantisation:
+class ColourLevels:
     """Round each colour channel to a few equally spaced levels, darkest and brightest among them.
 
     Attributes:

@@ -58,3 +58,21 @@ def nearest_colours(mesh: Mesh, vertices: Array) -> Array:
     _, found = cKDTree(vertices_of(mesh)[used]).query(vertices)
     colours: Array = mesh.colours.numpy()[used][found].astype(np.float64)
     return colours
+
+
+def unit_normals(places: Array, faces: Faces) -> Array:
+    """Unit normals of vertices (V, 3): of the faces around them, by area."""
+    a, b, c = (places[faces[:, corner]] for corner in range(3))
+    cross, normals = np.cross(b - a, c - a), np.zeros_like(places)
+    for corner in range(3):
+        np.add.at(normals, faces[:, corner], cross)
+    unit: Array = normals / np.linalg.norm(normals, axis=1, keepdims=True).clip(1e-30)
+    return unit
+
+
+def face_areas(mesh: Mesh) -> Array:
+    """Area of each face, (F,)."""
+    corners = vertices_of(mesh)[mesh.faces.numpy()]
+    cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    areas: Array = np.linalg.norm(cross, axis=1) / 2
+    return areas

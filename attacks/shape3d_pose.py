@@ -1,4 +1,4 @@
-"""Mesh attacks that turn, stretch, cut or reorder a mesh."""
+"""Mesh attacks that turn, stretch or reorder a mesh."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import torch
 from torch import Generator
 
 from attacks.limits import check_strength
-from attacks.shape3d_meshes import Array, mesh_by_mesh, moved, vertices_of
+from attacks.shape3d_meshes import Array, box_of, mesh_by_mesh, moved, vertices_of
 from bench.protocol import Mesh, Target
 
 
 @dataclass(frozen=True)
-class Rotation:
+class MeshRotation:
     """Turn around a random axis.
 
     Attributes:
@@ -87,29 +87,29 @@ class Affine:
 
 
 @dataclass(frozen=True)
-class MeshCrop:
-    """Drop the faces beyond a plane in a random direction; what is left is open where it was cut.
+class NonUniformScaling:
+    """Stretch one axis, squeeze another, and leave the third: which ones is drawn; the volume stays.
 
     Attributes:
-        keep_ratio: share of the faces that stays; lower is stronger.
+        factor: by how much the longest of the three scales exceeds the shortest, at least 1; higher is stronger.
     """
 
-    keep_ratio: float = 0.9
+    factor: float = 1.2
     target: ClassVar[Target] = "content"
 
     def __post_init__(self) -> None:
-        check_strength(self, 0.05, 1)
+        check_strength(self, 1, 100)
 
     def __call__(self, content: Sequence[Mesh], rng: Generator) -> list[Mesh]:
-        """Cut meshes."""
+        """Meshes of other proportions, around the centres of their boxes."""
+        scales = self.factor ** np.array([0.5, 0.0, -0.5])
 
-        def cut(mesh: Mesh) -> Mesh:
-            direction = _direction(rng)
-            place = vertices_of(mesh)[mesh.faces.numpy()].mean(1) @ direction
-            order = np.argsort(place, kind="stable")[: max(4, round(self.keep_ratio * len(place)))]
-            return Mesh(mesh.vertices, mesh.faces[torch.from_numpy(np.sort(order))], mesh.colours)
+        def stretched(mesh: Mesh) -> Mesh:
+            order = torch.randperm(3, generator=rng).numpy()
+            centre = sum(box_of(mesh)) / 2
+            return moved(mesh, (vertices_of(mesh) - centre) * scales[order] + centre)
 
-        return mesh_by_mesh(content, cut)
+        return mesh_by_mesh(content, stretched)
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,8 @@ class Reordering:
         return mesh_by_mesh(content, shuffled)
 
 
-def _direction(rng: Generator) -> Array:
+def random_direction(rng: Generator) -> Array:
+    """Unit vector (3,), uniform over the sphere."""
     drawn: Array = torch.randn(3, generator=rng, dtype=torch.float64).numpy()
     unit: Array = drawn / max(float(np.linalg.norm(drawn)), 1e-12)
     return unit
@@ -143,7 +144,7 @@ def _direction(rng: Generator) -> Array:
 
 def _turn(angle: float, rng: Generator) -> Array:
     """Rotation matrix around a random axis, by Rodrigues' formula."""
-    x, y, z = _direction(rng)
+    x, y, z = random_direction(rng)
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
     turn: Array = np.eye(3) + math.sin(angle) * cross + (1 - math.cos(angle)) * cross @ cross
     return turn

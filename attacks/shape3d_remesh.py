@@ -11,14 +11,21 @@ import torch
 from torch import Generator
 
 from attacks.limits import check_strength
-from attacks.shape3d_meshes import Array, Faces, diagonal_of, made, mesh_by_mesh, nearest_colours, vertices_of
+from attacks.shape3d_meshes import (
+    Array,
+    Faces,
+    diagonal_of,
+    made,
+    mesh_by_mesh,
+    nearest_colours,
+    unit_normals,
+    vertices_of,
+)
 from bench.protocol import Mesh, Target
 
 FLATTEN = 0.25
 """How far apart, in mean spacings of clusters, opposite normals count: both sides of a thin wall stay apart."""
 ROUNDS = 4
-MOST_FACES = 2_000_000
-"""No subdivision goes beyond it."""
 
 
 @dataclass(frozen=True)
@@ -56,45 +63,6 @@ class Decimation:
 
 
 @dataclass(frozen=True)
-class Subdivision:
-    """Split every triangle into four at the middles of its edges; the surface stays where it is.
-
-    Attributes:
-        times: how often; higher is stronger.
-    """
-
-    times: int = 1
-    target: ClassVar[Target] = "content"
-
-    def __post_init__(self) -> None:
-        check_strength(self, 0, 6)
-
-    def __call__(self, content: Sequence[Mesh], rng: Generator) -> list[Mesh]:
-        """Meshes of four times as many faces, or more, as long as there are no more than two million."""
-
-        def divided(mesh: Mesh) -> Mesh:
-            for _ in range(self.times):
-                mesh = _split(mesh) if 4 * len(mesh.faces) <= MOST_FACES else mesh
-            return mesh
-
-        return mesh_by_mesh(content, divided)
-
-
-def _split(mesh: Mesh) -> Mesh:
-    a, b, c = mesh.faces.T
-    edges, which = (
-        torch.cat([torch.stack(pair, 1) for pair in ((a, b), (b, c), (c, a))])
-        .sort(1)[0]
-        .unique(dim=0, return_inverse=True)
-    )
-    ab, bc, ca = (which + len(mesh.vertices)).view(3, -1)
-    faces = torch.cat([torch.stack(corner, 1) for corner in ((a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca))])
-    middles = mesh.vertices[edges].double().mean(1).float()
-    colours = mesh.colours[edges].float().mean(1).round().to(torch.uint8)
-    return Mesh(torch.cat([mesh.vertices, middles]), faces, torch.cat([mesh.colours, colours]))
-
-
-@dataclass(frozen=True)
 class IsotropicRemesh:
     """Cluster vertices evenly and connect neighbouring clusters: a new, even triangulation.
 
@@ -121,23 +89,15 @@ class IsotropicRemesh:
                 return mesh
             places, faces = vertices_of(mesh)[used.numpy()], corners.view(-1, 3).numpy()
             seeds = torch.randperm(len(used), generator=rng)[:count].numpy()
-            owner, centres = _clusters(places, _normals(places, faces), seeds, FLATTEN * diagonal_of(mesh) / count**0.5)
+            owner, centres = _clusters(
+                places, unit_normals(places, faces), seeds, FLATTEN * diagonal_of(mesh) / count**0.5
+            )
             dual = owner[faces]
             apart = (dual[:, 0] != dual[:, 1]) & (dual[:, 1] != dual[:, 2]) & (dual[:, 2] != dual[:, 0])
             kept = dual[apart]
             return made(centres, kept, nearest_colours(mesh, centres)) if len(kept) >= 4 else mesh
 
         return mesh_by_mesh(content, remeshed)
-
-
-def _normals(places: Array, faces: Faces) -> Array:
-    """Unit normals of vertices (V, 3): of the faces around them, by area."""
-    a, b, c = (places[faces[:, corner]] for corner in range(3))
-    cross, normals = np.cross(b - a, c - a), np.zeros_like(places)
-    for corner in range(3):
-        np.add.at(normals, faces[:, corner], cross)
-    unit: Array = normals / np.linalg.norm(normals, axis=1, keepdims=True).clip(1e-30)
-    return unit
 
 
 def _clusters(places: Array, normals: Array, seeds: Faces, reach: float) -> tuple[Faces, Array]:

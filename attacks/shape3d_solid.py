@@ -44,11 +44,11 @@ class VoxelRemesh:
         """New meshes of the same solids."""
 
         def remeshed(mesh: Mesh) -> Mesh:
-            low, cell = _grid(mesh, self.cells)
+            low, cell = grid_around(mesh, self.cells)
             corners = (vertices_of(mesh) - low) / cell
             colours = np.zeros((len(mesh.faces), 3, 3))
             filled = volumes(corners[mesh.faces.numpy()], colours, self.cells + 2 * MARGIN).filled
-            return _surface(filled - 0.5, (low, cell), mesh)
+            return surfaced(filled - 0.5, (low, cell), mesh)
 
         return mesh_by_mesh(content, remeshed)
 
@@ -74,21 +74,21 @@ class PointReconstruction:
         """Reconstructed meshes."""
 
         def reconstructed(mesh: Mesh) -> Mesh:
-            low, cell = _grid(mesh, POINT_CELLS)
-            places, normals = _drawn(mesh, self.points, rng)
-            return _surface(_planes((places - low) / cell, normals, POINT_CELLS + 2 * MARGIN), (low, cell), mesh)
+            low, cell = grid_around(mesh, POINT_CELLS)
+            places, normals = drawn_points(mesh, self.points, rng)
+            return surfaced(_planes((places - low) / cell, normals, POINT_CELLS + 2 * MARGIN), (low, cell), mesh)
 
         return mesh_by_mesh(content, reconstructed)
 
 
-def _grid(mesh: Mesh, cells: int) -> tuple[Array, float]:
-    """Corner and side of a cell of the grid around a mesh."""
+def grid_around(mesh: Mesh, cells: int, margin: int = MARGIN) -> tuple[Array, float]:
+    """Corner and side of a cell of the grid of ``cells`` along the longest side, and ``margin`` empty ones around."""
     low, high = box_of(mesh)
     cell = max(float((high - low).max()), 1e-12) / cells
-    return (low + high) / 2 - cell * (cells / 2 + MARGIN), cell
+    return (low + high) / 2 - cell * (cells / 2 + margin), cell
 
 
-def _surface(values: Array, grid: tuple[Array, float], mesh: Mesh) -> Mesh:
+def surfaced(values: Array, grid: tuple[Array, float], mesh: Mesh) -> Mesh:
     """Marching cubes around positive ``values`` at cell centres, painted like ``mesh``; or ``mesh``."""
     from skimage.measure import marching_cubes
 
@@ -100,7 +100,7 @@ def _surface(values: Array, grid: tuple[Array, float], mesh: Mesh) -> Mesh:
     return made(places, faces[:, ::-1], nearest_colours(mesh, places))
 
 
-def _drawn(mesh: Mesh, count: int, rng: Generator) -> tuple[Array, Array]:
+def drawn_points(mesh: Mesh, count: int, rng: Generator) -> tuple[Array, Array]:
     """Points (N, 3), uniform by area, and their faces' unit normals."""
     corners = vertices_of(mesh)[mesh.faces.numpy()]
     cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])

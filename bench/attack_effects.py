@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from bench.access import Access, armed
 from bench.cells import Subject
 from bench.coalitions import ContentCoalition, InformedCoalition
-from bench.engine import join
+from bench.engine import Engine, join
 from bench.printed import read_csv
-from bench.protocol import AttackFamily, Content, ContentAttack
+from bench.protocol import AttackFamily, Content, ContentAttack, UserError
 from bench.report import Row
 from bench.rng import stream
 from bench.weights import effective_weight, other_parameters, weighted_layers
@@ -74,17 +74,20 @@ class Stand:
     """What attacks are measured on.
 
     Attributes:
-        subject: a scheme with its codec, and what attackers of it hold.
+        engine: of the modality that items are of.
+        subject: a scheme with its codec, and what attackers of it hold; attacks on content that ask no reader
+            need none.
         shown: the first attacked items of what was measured so far, by attack and strength, for the sheets.
     """
 
-    subject: Subject
+    engine: Engine
+    subject: Subject | None = None
     shown: dict[tuple[str, float], Content] = field(default_factory=dict)
 
     @cached_property
     def content(self) -> Content:
         """Real held-out items, evenly thinned."""
-        modality = self.subject.engine.modality
+        modality = self.engine.modality
         held, count = modality.reference(None), ITEMS.get(modality.name, FEW)
         places = torch.linspace(0, len(held) - 1, count).round().int().tolist()
         return join([held[place : place + 1] for place in places])
@@ -92,7 +95,18 @@ class Stand:
     @cached_property
     def latents(self) -> Tensor:
         """Latents of clean content that decoders are compared on."""
-        return self.subject.attacker.latents[:FEW]
+        return self.fingerprinted.attacker.latents[:FEW]
+
+    @property
+    def fingerprinted(self) -> Subject:
+        """The subject.
+
+        Raises:
+            UserError: if there is none.
+        """
+        if self.subject is None:
+            raise UserError(f"attacks on {self.engine.modality.name!r}: expected a fitted codec, found none")
+        return self.subject
 
     def row(self, family: AttackFamily, strength: float) -> Row:
         """Measured effect and speed of an attack at one strength."""
@@ -104,9 +118,10 @@ class Stand:
 
     def _content(self, family: AttackFamily, strength: float) -> tuple[int, float, Row]:
         """Number of items, seconds, and the damage."""
-        slow, ground = family.needs != "nothing else", self.subject.ground
-        access = Access(self.subject.codec, self.subject.book.codes, ground)
-        attack = armed(cast(ContentAttack, family.make(strength)), access, ground)
+        slow, attack = family.needs != "nothing else", cast(ContentAttack, family.make(strength))
+        if hasattr(attack, "armed"):
+            asked = self.fingerprinted
+            attack = armed(attack, Access(asked.codec, asked.book.codes, asked.ground), asked.ground)
         before = self.content[:FEWEST] if slow else self.content
         if not slow:
             attack(before[:1], stream(SEED))  # tables and codecs load at the first call
@@ -117,7 +132,7 @@ class Stand:
     def _decoders(self, family: AttackFamily, strength: float) -> tuple[int, float, Row]:
         """Number of decoders or of mixed items, seconds, and the change."""
         attack: Any = family.make(strength)
-        subject, rng = self.subject, stream(SEED, "effect", family.name, strength)
+        subject, rng = self.fingerprinted, stream(SEED, "effect", family.name, strength)
         members = [subject.decoder(user) for user in range(getattr(attack, "users", 1))]
         if isinstance(attack, ContentCoalition):
             contents = [self._made(member) for member in members]
@@ -134,10 +149,10 @@ class Stand:
         return 1, seconds, weight_change(members[0], made) | self._paired(self._made(members[0]), self._made(made))
 
     def _made(self, decoder: nn.Module) -> Content:
-        return self.subject.engine.content(decoder, self.latents)
+        return self.engine.content(decoder, self.latents)
 
     def _paired(self, before: Content, after: Content) -> Row:
-        found = self.subject.engine.paired([before], [after])
+        found = self.engine.paired([before], [after])
         return {name: float(values.mean()) for name, values in found.items()}
 
 

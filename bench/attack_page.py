@@ -37,15 +37,22 @@ def stand_for(modality: str) -> tuple[Stand, list[AttackFamily]]:
     medium = find_modality("image" if modality == "any" else modality)
     source = load_generator(medium, None, "cpu")
     medium = matched(medium, source)
+    engine = Engine(medium, source, pick_device("cpu"), PLAN.batch)
+    held = [family for family in held_families(medium, source).values() if family.modality == modality]
+    if not any(_asks(family) for family in held):
+        return Stand(engine), held
     (codec,) = find_codecs(medium, source, [SCHEME], PLAN).values()
-    ground = Ground(Engine(medium, source, pick_device("cpu"), PLAN.batch), PLAN)
-    held = held_families(medium, source).values()
-    return Stand(Subject(SCHEME, codec, ground)), [family for family in held if family.modality == modality]
+    return Stand(engine, Subject(SCHEME, codec, Ground(engine, PLAN))), held
+
+
+def _asks(family: AttackFamily) -> bool:
+    """Whether an attack needs a fitted codec: to have something to act on, or to ask."""
+    return family.target != "content" or hasattr(family.make(family.strengths[0]), "armed")
 
 
 def draw(stand: Stand, modality: str, held: Sequence[AttackFamily]) -> list[Path]:
     """Write a sheet for each category of the content attacks that were measured."""
-    picture, count = getattr(stand.subject.engine.modality, "picture", None), PICTURES.get(modality, 1)
+    picture, count = getattr(stand.engine.modality, "picture", None), PICTURES.get(modality, 1)
     if picture is None:
         return []
     original, written = picture(stand.content[:count]), []

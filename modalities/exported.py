@@ -103,6 +103,15 @@ def save_exported(source: Path, network: nn.Module, path: Path) -> None:
         torch.export.save(program, path)
 
 
+def save_program(network: nn.Module, shape: tuple[int, ...], path: Path) -> None:
+    """Write a network of items of ``shape`` as a program of any number of them."""
+    first = next(network.parameters())
+    batch = torch.export.Dim("batch", min=1, max=4096)
+    with _quiet():
+        example = (torch.zeros(2, *shape, device=first.device, dtype=first.dtype),)
+        torch.export.save(torch.export.export(network.eval(), example, dynamic_shapes=({0: batch},)), path)
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """torch.export logs a traceback of what it is about to raise, and warns of its own old code."""

@@ -19,6 +19,8 @@ from modalities.settings import Settings
 
 WIDTHS = ("z_dim", "latent_dim", "nz")
 """Attributes by which networks tell the width of their noise."""
+FAILED = (RuntimeError, TypeError, ValueError, IndexError, AssertionError)
+"""What networks raise for tensors that they do not take."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def tried(name: str, network: nn.Module, shape: tuple[int, ...]) -> Tensor:
         raise UserError(f"generator {name}: expected a network with parameters, found {type(network).__name__}")
     try:
         made = network(torch.zeros(2, *shape, device=first.device, dtype=first.dtype))
-    except (RuntimeError, TypeError, ValueError, IndexError, AssertionError) as error:
+    except FAILED as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise UserError(f"generator {name}: expected a network of noise {(2, *shape)}, found: {reason}") from error
     if not isinstance(made, Tensor) or not made.is_floating_point():

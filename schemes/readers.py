@@ -11,13 +11,18 @@ from torch.nn import functional as F
 
 CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 NORMS: dict[int, type[nn.Module]] = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
-PATCHES = {1: 15, 2: 3, 3: 2}
+PATCHES = {1: 15, 2: 3, 3: 4}
 """Sides of the whitened patches by rank."""
 APART = {1: 1, 2: 1, 3: 2}
-"""Steps between patches by rank: those of solids do not overlap, since 32³ cells are as many as a picture of 181 pixels
-on a side has, and as many channels as a patch has cells already keep all there is to see."""
-STRIDES = {1: (2, 4, 1, 4, 1, 4), 2: (1, 2, 1, 2, 1, 2), 3: (1, 1, 2, 1, 2, 1)}
+"""Steps between patches by rank: 32³ cells are as many as a picture of 181 pixels on a side has."""
+STRIDES = {1: (2, 4, 1, 4, 1, 4), 2: (1, 2, 1, 2, 1, 2), 3: (1, 1, 2, 1)}
 """Strides of the stages by rank. A stride of 4 in time thins as much as one of 2 on either side of a picture."""
+CORRELATED = {3: 32}
+"""By rank, how many of the loudest components of patches are correlated with each other, at two sizes.
+
+What a gain does to a surface depends on the surface: on 1,536 pairs of meshes under opposite codes, 28 dB apart, a
+linear map from differences of these correlations to codes found 0.67 of the bits of other pairs, one from differences
+of the means and variances of all stages 0.56."""
 FLOOR = 1e-5
 """Variance below which a patch component is taken for rounding noise: about the square of an 8-bit step."""
 
@@ -29,7 +34,8 @@ class StatisticsReader:
     A channel gain changes statistics (texture, how edges are drawn) and not a pattern at a place, so what is read is
     the mean and log-variance over space of each channel at each stage. The first layer whitens patches with what
     unmarked content shows, as in Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", arXiv:2404.00498: the small
-    components, which natural content hardly uses and a mark does, are then as loud as the others.
+    components, which natural content hardly uses and a mark does, are then as loud as the others. Of solids the
+    correlations between such components are read too; see :data:`CORRELATED`.
 
     Attributes:
         width: channels of the first stages; twice and four times as many after each second stride.
@@ -74,20 +80,24 @@ class StatisticsNetwork(nn.Module):
 
     mean: Tensor
     patches: Tensor
+    coarse: Tensor
 
     def __init__(self, rank: int, channels: int, bits: int, spec: StatisticsReader) -> None:
         super().__init__()
         side, width = PATCHES[rank], spec.width
-        first = channels * side**rank
+        first = CORRELATED.get(rank, channels * side**rank)
         self.register_buffer("mean", torch.zeros(channels, *[1] * rank))
         self.register_buffer("patches", torch.zeros(first, channels, *[side] * rank))
-        widths = [first, width, width, 2 * width, 2 * width, 4 * width, 4 * width]
+        if rank in CORRELATED:
+            self.register_buffer("coarse", torch.zeros_like(self.patches))
+        widths = [first, width, width, 2 * width, 2 * width, 4 * width, 4 * width][: len(STRIDES[rank]) + 1]
         self.stages = nn.ModuleList(
             Stage(rank, (a, b), stride) for a, b, stride in zip(widths, widths[1:], STRIDES[rank], strict=False)
         )
-        self.norm = nn.BatchNorm1d(2 * sum(widths))
-        self.linear = nn.Linear(2 * sum(widths), bits)
-        self.hidden = nn.Linear(2 * sum(widths), spec.hidden)
+        count = 2 * sum(widths) + (2 * first + first * (first - 1) if rank in CORRELATED else 0)
+        self.norm = nn.BatchNorm1d(count)
+        self.linear = nn.Linear(count, bits)
+        self.hidden = nn.Linear(count, spec.hidden)
         self.head = nn.Linear(spec.hidden, bits)
 
     @torch.no_grad()
@@ -95,13 +105,19 @@ class StatisticsNetwork(nn.Module):
         """Take mean and patch whitening from at most 512 of the unmarked observed tensors (N, C, ...)."""
         x = originals[:: -(-len(originals) // 512)].float().cpu()
         self.mean.copy_(x.transpose(0, 1).flatten(1).mean(1).view_as(self.mean))
-        x, side = x - self.mean, self.patches.shape[-1]
+        self.patches.copy_(self._whitening(x - self.mean))
+        if x.ndim - 2 in CORRELATED:
+            self.coarse.copy_(self._whitening(halved(x - self.mean)))
+
+    def _whitening(self, x: Tensor) -> Tensor:
+        """Kernels that whiten patches of (N, C, ...), for as many of the loudest components as there are kernels."""
+        rank, (count, *_, side) = x.ndim - 2, self.patches.shape
         for axis in range(2, x.ndim):  # as F.unfold, which knows two axes only
-            x = x.unfold(axis, side, 1)
-        rank = self.mean.ndim - 1
+            x = x.unfold(axis, side, APART[rank])
         rows = x.movedim(1, rank + 1).flatten(0, rank).flatten(1)  # (patches, C · sideʳ)
         levels, axes = torch.linalg.eigh(torch.cov(rows.T))
-        self.patches.copy_((axes / (levels.clamp_min(0) + FLOOR).sqrt()).T.reshape(self.patches.shape))
+        kernels: Tensor = (axes / (levels.clamp_min(0) + FLOOR).sqrt())[:, -count:].T
+        return kernels.reshape(self.patches.shape)
 
     def forward(self, x: Tensor) -> Tensor:
         """Soft bits (B, bits) of tensors (B, C, ...); positive means 1."""
@@ -110,8 +126,12 @@ class StatisticsNetwork(nn.Module):
             x = x.contiguous(memory_format=torch.channels_last)  # a quarter faster
         with torch.autocast(x.device.type, enabled=False):  # half precision is coarser than the mark
             padding = PATCHES[rank] // 2 if APART[rank] == 1 else 0
-            h = CONVOLUTIONS[rank](x.float() - self.mean, self.patches, stride=APART[rank], padding=padding)
-        statistics = _statistics(h)
+            x = x.float() - self.mean
+            h = CONVOLUTIONS[rank](x, self.patches, stride=APART[rank], padding=padding)
+            statistics = _statistics(h)
+            if rank in CORRELATED:
+                coarse = CONVOLUTIONS[rank](halved(x), self.coarse, stride=APART[rank])
+                statistics += [*_statistics(coarse), _correlations(h), _correlations(coarse)]
         for stage in self.stages:
             h = stage(h)
             statistics += _statistics(h)
@@ -125,6 +145,23 @@ def _statistics(h: Tensor) -> list[Tensor]:
     """Mean and log-variance over space of (B, C, ...), each (B, C) in single precision."""
     mean, square = Moments.apply(h)  # type: ignore[no-untyped-call]
     return [mean, ((square - mean.square()).clamp_min(0) + 1e-4).log()]
+
+
+def _correlations(h: Tensor) -> Tensor:
+    """Of the channels of (B, C, ...), over space: (B, C (C - 1) / 2)."""
+    flat = h.flatten(2)
+    flat = flat - flat.mean(2, keepdim=True)
+    products = flat @ flat.mT / flat.shape[2]
+    lengths = (products.diagonal(dim1=1, dim2=2) + 1e-4).sqrt()
+    products = products / (lengths[:, :, None] * lengths[:, None])
+    rows, columns = torch.triu_indices(h.shape[1], h.shape[1], 1, device=h.device)
+    # Not by products[:, rows, columns]: its gradient sorts, and never ends with two threads (torch 2.13, fbgemm).
+    return products.flatten(1).index_select(1, rows * h.shape[1] + columns)
+
+
+def halved(x: Tensor) -> Tensor:
+    """(B, C, g, g, g) at half the resolution."""
+    return F.avg_pool3d(x, 2)
 
 
 class Moments(torch.autograd.Function):

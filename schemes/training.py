@@ -165,6 +165,9 @@ def train(
 def _bit_loss(reader: nn.Module, seen: Tensor, codes: Tensor, null: float) -> tuple[Tensor, float]:
     """Cross-entropy of the bits in ``seen``, (B + U, C, ...): B marked items with ±1 ``codes``, then U unmarked ones.
 
+    Marked items are those of :func:`_pairs`. What is read from the first of two less what is read from the second has
+    to tell the code as well: there content cancels, so that bits start where one item tells nothing yet.
+
     Returns:
         The loss, in which an unmarked item counts ``null`` and is right when undecided, and the bit accuracy.
     """
@@ -174,7 +177,9 @@ def _bit_loss(reader: nn.Module, seen: Tensor, codes: Tensor, null: float) -> tu
     targets = F.pad((codes > 0).float(), (0, 0, 0, len(seen) - count), value=0.5)
     losses = F.binary_cross_entropy_with_logits(soft, targets, reduction="none").mean(1)
     accuracy = float(((soft[:count] > 0) == (codes > 0)).float().mean())
-    return losses[:count].mean() + null * losses[count:].mean(), accuracy
+    first, second = soft[:count].chunk(2)
+    apart = F.binary_cross_entropy_with_logits(first - second, (codes[: len(first)] > 0).float())
+    return losses[:count].mean() + apart + null * losses[count:].mean(), accuracy
 
 
 def _distance(modality: Modality, original: Tensor, marked: Tensor, recipe: Recipe) -> Tensor:

@@ -34,10 +34,10 @@ def fingerprinted(decoder: nn.Module, spec: Amplitude | None = None) -> nn.Modul
 
 
 def write_untrained(generator: Any, rank: int, path: Path) -> None:
-    """A codec file with a fresh modulation and a fresh reader of pictures (rank 2) or waveforms (rank 1)."""
+    """A codec file with a fresh modulation and a fresh reader of solids (rank 3), pictures (2) or waveforms (1)."""
     decoder, spec, reader = generator.decoder, Amplitude(), StatisticsReader()
     modulator = spec.bind(decoder, BITS, stream(0, "modulator"))
-    channels = 3 if rank == 2 else 1
+    channels = {1: 1, 2: 3, 3: 4}[rank]
     with fenced(0):
         network = StatisticsNetwork(rank, channels, BITS, reader)
     about = {

@@ -58,6 +58,47 @@ def audiocraft(job: Job) -> torch.Tensor:
     return model.generate(job["prompts"])
 
 
+def shap_e(job: Job) -> torch.Tensor:
+    """Distances and colours at points, as ``decode_to_mesh`` of diffusers asks for them."""
+    from diffusers import DiffusionPipeline
+
+    loaded = DiffusionPipeline.from_pretrained(job["folder"])
+    loaded.set_progress_bar_config(disable=True)
+    seeds, fields = [seeded(seed) for seed in job["seeds"]], []
+    latents = loaded(job["prompts"], generator=seeds, output_type="latent", **job["call"]).images
+    renderer = loaded.shap_e_renderer
+    for latent in latents:
+        projected = renderer.params_proj(latent[None])
+        for name, value in renderer.mlp.state_dict().items():
+            if f"nerstf.{name}" in projected:
+                value.copy_(projected[f"nerstf.{name}"].squeeze(0))
+        parts = []
+        for some in places(job)[None].split(4096, 1):
+            found = renderer.mlp(position=some, direction=None, ts=None, nerf_level="fine", rendering_mode="stf")
+            parts.append(torch.cat([found.signed_distance, found.channels], -1))
+        fields.append(torch.cat(parts, 1))
+    return torch.cat(fields).mT
+
+
+def asked(job: Job) -> torch.Tensor:
+    """Values of a network of latents and points, of a class of the user's own."""
+    made = getattr(source(job["file"]), job["class"])().eval()
+    made.load_state_dict(load_file(Path(job["folder"]) / "model.safetensors"))
+    ask, latents = getattr(made, job["method"]), noise(job)
+    parts = [ask(latents, some.expand(len(latents), -1, -1)) for some in places(job).split(job["chunk"])]
+    return torch.cat(parts, 1).mT
+
+
+def program_of_latents(job: Job) -> torch.Tensor:
+    return torch.export.load(Path(job["folder"]) / "decoder.pt2").module()(torch.tensor(job["latents"]))
+
+
+def places(job: Job) -> torch.Tensor:
+    """Centres of the cells of a grid over the cube [-1, 1]³, x slowest."""
+    axis = (torch.arange(job["side"]) + 0.5) * (2 / job["side"]) - 1
+    return torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1).view(-1, 3)
+
+
 def noise(job: Job) -> torch.Tensor:
     return torch.stack([torch.randn(job["shape"], generator=seeded(seed)) for seed in job["seeds"]])
 
@@ -75,6 +116,9 @@ LIBRARIES = {
     "torch.export": program,
     "torch": network,
     "audiocraft": audiocraft,
+    "shap-e": shap_e,
+    "points": asked,
+    "latents": program_of_latents,
 }
 
 

@@ -3,18 +3,18 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import re
 from collections.abc import Callable
 
 import pytest
 import torch
-from scipy.spatial import cKDTree
 
 from attacks import ATTACKS, LISTED, families, families_for
 from attacks.shape3d import (
     Affine,
     ColourDrop,
+    ColourLevels,
     ColourNoise,
-    ColourQuantisation,
     ConvexHull,
     Decimation,
     Draco,
@@ -22,22 +22,33 @@ from attacks.shape3d import (
     LaplacianSmoothing,
     MeshCrop,
     MeshRegeneration,
+    MeshRotation,
+    NonUniformScaling,
     PointReconstruction,
     Reordering,
-    Rotation,
     SaveAsOBJ,
     SaveAsSTL,
     Similarity,
-    Subdivision,
     TaubinSmoothing,
     VertexNoise,
     VertexQuantisation,
     VoxelRemesh,
 )
+from attacks.shape3d_chain import AssetChain
+from attacks.shape3d_cutting import ComponentRemoval, HoleCutting, PointDropout
+from attacks.shape3d_flips import EdgeFlip
+from attacks.shape3d_gltf import QuantisedGLTF
+from attacks.shape3d_noise import NormalNoise, OutlierVertices
+from attacks.shape3d_poisson import PoissonReconstruction
+from attacks.shape3d_subdivision import LoopSubdivision, Subdivision
+from attacks.shape3d_texture import TextureJPEG
+from attacks.shape3d_views import VisualHull
+from attacks.suites import strengths_in
 from attacks.tools import Tools
 from bench.naming import attack_name, attack_strength
 from bench.protocol import AttackFamily, ContentAttack, Mesh, UserError
 from bench.rng import stream
+from modalities.shape3d.fidelity import paired
 from tests.meshes import area, brick, cube, empty, same, sphere, volume
 
 
@@ -55,12 +66,14 @@ FLAT = Mesh(
 )
 
 
+PLAIN = ("reordering", "colour-drop", "save-as-stl", "convex-hull")
+"""They have no strength."""
+
+
 def distance(a: Mesh, b: Mesh) -> float:
-    """Mean distance of vertices to the nearest vertex of the other mesh, both ways, and of colours there."""
-    x, y = (mesh.vertices[mesh.faces.unique()].numpy() for mesh in (a, b))
-    (there, which), (back, _) = cKDTree(y).query(x), cKDTree(x).query(y)
-    colours = a.colours[a.faces.unique()].float() - b.colours[b.faces.unique()][torch.from_numpy(which)].float()
-    return float(there.mean() + back.mean() + colours.abs().mean() / 255)
+    """How far two meshes are apart in surface, volume and colours, about 0 to 3."""
+    found = {name: float(values[0]) for name, values in paired([a], [b]).items()}
+    return found["chamfer"] / 10 + (1 - found["iou"]) + 10 ** (-found["colour_psnr"] / 20)
 
 
 @pytest.mark.parametrize("attack", EVERY)
@@ -95,11 +108,11 @@ def test_a_mesh_does_not_depend_on_those_after_it(attack: ContentAttack) -> None
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 def test_a_stronger_attack_does_more_damage(family: AttackFamily) -> None:
-    if family.name in ("reordering", "subdivision", "rotation", "similarity", "save-as-obj"):
-        return  # they leave the surface as it is, or a shape's symmetry decides
+    if family.name in (*PLAIN, "subdivision", "similarity"):
+        return  # they leave the surface as it is
     values = [distance(BRICK, family.make(strength)([BRICK], stream(0))[0]) for strength in family.strengths]
     assert all(after > before * 0.9 for before, after in itertools.pairwise(values)), values
-    assert len(values) == 1 or values[-1] > values[0], values
+    assert values[-1] > values[0], values
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
@@ -110,11 +123,31 @@ def test_a_family_lists_what_it_makes(family: AttackFamily) -> None:
         attack = family.make(strength)
         assert repr(attack) == repr(family.make(float(strength))), "one attack, two names"
         assert attack_strength(attack) == strength or math.isnan(attack_strength(attack))
-    kebab = "".join(f"-{c.lower()}" if c.isupper() else c for c in attack_name(attack)).lstrip("-")
-    assert family.name in (kebab, kebab.replace("-o-b-j", "-obj").replace("-s-t-l", "-stl"))
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", attack_name(attack))
+    assert family.name == words.lower().replace("asobj", "as-obj")
+    assert set(family.standard) <= set(family.strengths) and set(family.suites) <= {"quick", "standard"}
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_a_family_has_a_card(family: AttackFamily) -> None:
+    assert re.fullmatch(r"[A-Z].{15,110}\.", family.card) and family.source and family.needs
+    assert len(family.strengths) >= 4 or family.name in (*PLAIN, "mesh-regeneration")
+
+
+def test_suites_grow_and_standard_is_what_an_hour_allows() -> None:
+    held = families_for("3d", LISTED)
+    taken = {name: strengths_in(name, "3d", held) for name in ("quick", "standard", "all")}
+    own = {
+        suite: {name: s for name, s in found.items() if held[name].modality == "3d"} for suite, found in taken.items()
+    }
+    assert set(own["quick"]) < set(own["standard"]) < set(own["all"]) and len(own["all"]) >= 38
+    assert 12 <= len(own["standard"]) <= 16 and sum(map(len, own["standard"].values())) <= 60
+    assert all(len(strengths) == 1 for strengths in own["quick"].values())
 
 
 def test_the_phone_book() -> None:
+    assert {"rotation", "mesh-rotation", "colour-quantisation", "colour-levels"} <= set(ATTACKS)
+    assert ATTACKS["rotation"].modality == "image" and "rotation" in families_for("image")
     assert "mesh-regeneration" not in ATTACKS and "mesh-regeneration" in families(LISTED)
     assert {family.modality for family in families_for("3d").values()} == {"3d", "any"}
 
@@ -129,15 +162,28 @@ BAD = [
     lambda: IsotropicRemesh(1.1),
     lambda: VoxelRemesh(3),
     lambda: PointReconstruction(10),
-    lambda: Rotation(181),
+    lambda: MeshRotation(181),
     lambda: Similarity(0.5),
     lambda: Affine(-0.1),
     lambda: MeshCrop(0),
     lambda: ColourNoise(2),
-    lambda: ColourQuantisation(1),
+    lambda: ColourLevels(1),
     lambda: Draco(31),
     lambda: SaveAsOBJ(0),
     lambda: MeshRegeneration(0, softened),
+    lambda: OutlierVertices(-0.1),
+    lambda: NormalNoise(math.inf),
+    lambda: NonUniformScaling(0.9),
+    lambda: PoissonReconstruction(3),
+    lambda: LoopSubdivision(1.5),
+    lambda: EdgeFlip(1.1),
+    lambda: HoleCutting(1),
+    lambda: ComponentRemoval(0.99),
+    lambda: PointDropout(1),
+    lambda: TextureJPEG(0),
+    lambda: VisualHull(1),
+    lambda: QuantisedGLTF(17),
+    lambda: AssetChain(0),
 ]
 
 
@@ -208,7 +254,7 @@ def test_isotropic_triangles_are_more_even() -> None:
 
 @pytest.mark.parametrize("degrees", [5.0, 90.0])
 def test_rotation_is_by_that_angle_and_keeps_distances(degrees: float) -> None:
-    turned = attacked(Rotation(degrees))
+    turned = attacked(MeshRotation(degrees))
     assert volume(turned) == pytest.approx(volume(BRICK), rel=1e-4)
     matrix = torch.linalg.lstsq(BRICK.vertices.double(), turned.vertices.double()).solution
     assert torch.allclose(matrix @ matrix.T, torch.eye(3, dtype=torch.float64), atol=1e-5)
@@ -242,9 +288,9 @@ def test_colours() -> None:
     grey = Mesh(BRICK.vertices, BRICK.faces, torch.full_like(BRICK.colours, 128))
     noise = attacked(ColourNoise(0.1), grey).colours.float() - 128
     assert float(noise.std()) == pytest.approx(25.5, rel=0.06)
-    assert attacked(ColourQuantisation(4)).colours.unique().tolist() == [0, 85, 170, 255]
+    assert attacked(ColourLevels(4)).colours.unique().tolist() == [0, 85, 170, 255]
     assert attacked(ColourDrop()).colours.unique().tolist() == [128]
-    for attack in (ColourNoise(0.1), ColourQuantisation(4), ColourDrop()):
+    for attack in (ColourNoise(0.1), ColourLevels(4), ColourDrop()):
         assert torch.equal(attacked(attack).vertices, BRICK.vertices)
 
 

@@ -20,12 +20,15 @@ from bench.selection import load_generator
 from modalities.audio import Audio
 from modalities.image import Image
 from modalities.image.data import public_images
+from modalities.shape3d import Shape3D, data
+from modalities.shape3d.grid_generator import EMBEDDED
 from schemes import load_codec
 from schemes.rehearsal import Rehearsal, rehearse
 from schemes.training import Recipe
 from schemes.weight_modulation import WeightModulation
 from tests.plain_networks import dcgan, write_program
 from tests.tiny_families import save_family, save_tiny_decoder
+from tests.tiny_shapes import save_shape
 from tests.tiny_sounds import save_sound
 
 BITS = 6
@@ -213,6 +216,8 @@ SOUNDS |= {
     "bark": "seconds=0.2",
     "stable-audio": "steps=1",
 }
+SHAPES = {"shap-e": "steps=1&guidance=2&size=32"}
+FIELDS = ("field", "hunyuan3d")
 NETWORKS = {"dcgan": "image", "stylegan": "image", "program": "image", "waves": "audio", "audiocraft": "audio"}
 
 
@@ -225,6 +230,12 @@ def place(name: str, folder: Path) -> tuple[str, str]:
     if name in IMAGES:
         other = f"&decoder={save_tiny_decoder(folder)}" if name == "taesd" else ""
         return "image", f"{save_family('sd' if name == 'taesd' else name, folder)}?{IMAGES[name]}{other}"
+    if name in FIELDS:
+        return "3d", f"tests.field_networks:{name}"
+    if name == "grid":
+        return "3d", f"{EMBEDDED}?steps=2"  # untrained, it would make meshes of 360,000 triangles
+    if name in SHAPES:
+        return "3d", f"{save_shape(name, folder)}?{SHAPES[name]}"
     if name == "stable-audio":
         from tests.tiny_audio import save_tiny
 
@@ -232,9 +243,11 @@ def place(name: str, folder: Path) -> tuple[str, str]:
     return "audio", f"{save_sound(name.removesuffix('-vocoder'), folder)}?{SOUNDS[name]}"
 
 
-QUICK = ("sana", "dcgan", "musicgen")
-"""Run every time: a pipeline, a network and a language model. The others take five to thirteen seconds each, too."""
-RUNS = [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in (*IMAGES, *SOUNDS, *NETWORKS)]
+QUICK = ("sana", "dcgan", "musicgen", "field")
+"""Run every time: a pipeline, two networks and a language model. The others take five to thirteen seconds each, too."""
+NAMES = (*IMAGES, *SOUNDS, *NETWORKS, *SHAPES, *FIELDS, "grid")
+RUNS = [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in NAMES]
+MILD = {"image": "jpeg", "audio": "white-noise", "3d": "vertex-noise"}
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -243,9 +256,12 @@ def test_fit_and_smoke_run_end_to_end(name: str, tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("GENPRINT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("bench.figures.draw", lambda folder: [])
     monkeypatch.setattr("modalities.image.data.training_images", lambda _: public_images())  # what ships, unbuilt
+    shipped = data.shipped("fit")[0]
+    monkeypatch.setattr(data, "rows_of", lambda splits: list(range(len(shipped))))
+    monkeypatch.setattr(data, "fields", lambda rows, variants: shipped[rows])
     modality, spec = place(name, tmp_path)
-    codec = fit({"image": Image(), "audio": Audio()}[modality], spec, tmp_path / "short.safetensors")
-    attacks = ("--attack", "jpeg" if modality == "image" else "white-noise", "--attack", "weight-noise")
+    codec = fit({"image": Image(), "audio": Audio(), "3d": Shape3D()}[modality], spec, tmp_path / "short.safetensors")
+    attacks = ("--attack", MILD[modality], "--attack", "weight-noise")
     words = ("--generator", spec, "--scheme", codec, "--preset", "smoke", *attacks, "--out", tmp_path / "out", "--json")
     result = invoke("run", "--modality", modality, *words)
     assert result.exit_code == 0, result.output

@@ -33,7 +33,7 @@ def names(test: Any) -> set[str]:
 def test_every_word_has_its_tests() -> None:
     assert set(words()) == {"form", "gradients", "export", "run", "full size"}
     assert all(tests for tests in words().values())
-    assert len(MODELS) == 18
+    assert len(MODELS) == 22
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -17,15 +17,17 @@ from attacks.shape3d import (
     Draco,
     Reordering,
     Similarity,
-    Subdivision,
     VertexNoise,
     VoxelRemesh,
 )
+from attacks.shape3d_pose import MeshRotation
+from attacks.shape3d_subdivision import Subdivision
 from bench.protocol import ContentAttack, Mesh, Modality, UserError
 from bench.rng import stream
 from modalities.shape3d import LEVELS, Shape3D, augmentation, fidelity
 from modalities.shape3d.cloud import feet, normals_of, sampled_surface
 from modalities.shape3d.grids import CELL, TRUNCATION, points, sampled
+from modalities.shape3d.poses import Principal
 from modalities.shape3d.solid import OFFSET, as_field, normalised, voxelised
 from modalities.shape3d.surface import released
 from modalities.shape3d.voxels import Frame, observed, smoothed
@@ -397,7 +399,24 @@ def test_turning_the_grid_is_turning_the_mesh() -> None:
     turned = observed(Mesh(odd.vertices @ turn.T, odd.faces, odd.colours))
     # What is seen at a place comes from the place that the turn takes there; torch counts places as z, y, x.
     back = turn.T.flip(0, 1)
-    moved = augmentation._moved(observed(odd)[None], torch.cat([back, torch.zeros(3, 1)], 1))[0]
+    moved = augmentation.moved(observed(odd)[None], torch.cat([back, torch.zeros(3, 1)], 1))[0]
     assert float((turned - moved).abs().mean()) < 0.01 < float((turned - observed(odd)).abs().mean())
     drawn = augmentation._rotation(observed(odd)[None], stream(0))
     assert float((drawn[:, 0].sum() - observed(odd)[0].sum()).abs()) < 0.1 * float((observed(odd)[0] + 1).sum())
+
+
+def test_in_principal_axes_a_turned_mesh_looks_the_same() -> None:
+    # Not symmetric: a ball on one end of a bar, whose axes and tails are all unlike.
+    bar = brick(40)
+    ball = Mesh(BALL.vertices * 0.4 + torch.tensor([0.7, 0.3, 0.2]), BALL.faces + len(bar.vertices), BALL.colours)
+    both = Mesh(
+        *(torch.cat(each) for each in zip(*((m.vertices, m.faces, m.colours) for m in (bar, ball)), strict=True))
+    )
+    turned = MeshRotation(77.0)([both], stream(0))
+    principal, plain = Principal(), SHAPE
+    kept = (principal.observe([both]) - principal.observe(turned)).abs().mean()
+    assert float(kept) < 0.2 * float((plain.observe([both]) - plain.observe(turned)).abs().mean())
+    field = FIELDS[1:].clone().requires_grad_()
+    principal.soft_release(field).square().sum().backward()
+    assert field.grad is not None and bool(field.grad.isfinite().all()) and float(field.grad.abs().max()) > 0
+    assert torch.allclose(principal.soft_release(FIELDS), principal.observe(MESHES), atol=1e-5)

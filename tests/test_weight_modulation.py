@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -22,7 +23,7 @@ from bench.rng import fenced, stream
 from bench.weights import effective_weight, weighted_layers
 from schemes import SCHEMES, codec_path, find_codec, load_codec
 from schemes.modulations import Amplitude
-from schemes.readers import CONVOLUTIONS, Moments, StatisticsReader
+from schemes.readers import APART, CONVOLUTIONS, Moments, StatisticsReader, _correlations
 from schemes.training import Progress, Recipe, _bit_loss, _factor, _pairs, _steps
 from schemes.weight_modulation import WeightModulation, WeightModulationCodec, decoder_digest
 from tests.toy import Toy, ToyGenerator
@@ -175,7 +176,7 @@ def test_whitened_patches_of_unmarked_content_are_uncorrelated_and_equally_loud(
     x = (noise + noise.roll(1, 2) + noise.roll(2, 2)) / 3
     reader = READER.build(x, 2)
     with torch.no_grad():
-        h = CONVOLUTIONS[rank](x - reader.mean, reader.patches)
+        h = CONVOLUTIONS[rank](x - reader.mean, reader.patches, stride=APART[rank])
     levels = torch.linalg.eigvalsh(torch.cov(h.transpose(0, 1).flatten(1)))
     assert float(levels.max()) < 1.01, "no component is louder than the others"
     assert float(levels.min()) > 0.9
@@ -189,6 +190,14 @@ def test_a_reader_hears_a_change_of_texture_that_natural_content_drowns() -> Non
     with torch.no_grad():
         quiet, loud = (CONVOLUTIONS[2](each - reader.mean, reader.patches) for each in (x, marked))
     assert float((loud - quiet).std() / quiet.std()) > 20 * float((marked - x).std() / x.std())
+
+
+def test_correlations_of_solids_are_those_of_their_definition() -> None:
+    h = torch.randn(2, 5, 6, 6, 6, generator=stream(0)).cumsum(1)
+    found = _correlations(h)
+    for item, row in zip(h, found, strict=True):
+        expected = np.corrcoef(item.flatten(1).numpy())[np.triu_indices(5, 1)]
+        assert row.tolist() == pytest.approx(expected.tolist(), abs=1e-3)
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3])

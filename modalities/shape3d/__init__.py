@@ -53,6 +53,14 @@ class Shape3D:
 
         return load(spec, torch.device(self.device))
 
+    def wrapped(self, name: str, thing: Any) -> Generator:
+        """A network of latents and points as a generator; settings may follow the name."""
+        from modalities.settings import split
+        from modalities.shape3d.fields import wrapped
+
+        source, settings = split(name)
+        return wrapped(str(source), thing, settings)
+
     def with_features(self, name: str) -> Shape3D:
         """The same modality judged by other features: ``default``, ``views`` or ``inception``, of rendered views.
 
@@ -88,16 +96,15 @@ class Shape3D:
 
     def soft_release(self, field: Tensor) -> Tensor:
         """The value of ``observe(release(field))`` with the gradient of a smooth twin (straight-through)."""
-        return _levels(field) * soft_observed(field)
+        return levelled(soft_observed(field))
 
     def observe(self, content: list[Mesh]) -> Tensor:
         """Filled share and surface colour on a grid, (B, 4, 32, 32, 32), whatever the size and place of a mesh."""
-        seen = torch.stack([observed(mesh) for mesh in content])
-        return _levels(seen) * seen
+        return levelled(torch.stack([observed(mesh) for mesh in content]))
 
     def augment(self, tensor: Tensor, rng: torch.Generator) -> Tensor:
         """One random distortion per call; see :mod:`modalities.shape3d.augmentation`."""
-        return _levels(tensor) * augmentation.distort(tensor / _levels(tensor), rng)
+        return levelled(augmentation.distort(tensor / _levels(tensor), rng))
 
     def check(self, content: Any) -> None:
         """Raise ``UserError`` unless ``content`` is a list of meshes, finite, and with a body each."""
@@ -168,6 +175,11 @@ class Shape3D:
         if fault := _fault(mesh):
             raise UserError(f"{path}: expected {fault}")
         return [mesh]
+
+
+def levelled(seen: Tensor) -> Tensor:
+    """What :func:`modalities.shape3d.voxels.observed` gives, (B, 4, 32, 32, 32), on the scales of :data:`LEVELS`."""
+    return _levels(seen) * seen
 
 
 def _levels(like: Tensor) -> Tensor:

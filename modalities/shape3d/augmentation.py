@@ -76,7 +76,7 @@ def _affine(x: Tensor, rng: torch.Generator) -> Tensor:
     turn = torch.linalg.matrix_exp(torch.tensor([[0.0, -c, b], [c, 0.0, -a], [-b, a, 0.0]]))
     scale = 1 + 0.05 * (2 * torch.rand(3, generator=rng) - 1)
     shift = (2 * torch.rand(3, 1, generator=rng) - 1) / x.shape[2]
-    return _moved(x, torch.cat([turn * scale, shift], 1))
+    return moved(x, torch.cat([turn * scale, shift], 1))
 
 
 def _rotation(x: Tensor, rng: torch.Generator) -> Tensor:
@@ -84,10 +84,10 @@ def _rotation(x: Tensor, rng: torch.Generator) -> Tensor:
     angle = _uniform(rng, 0, 2 * math.pi)
     cosine, sine = math.cos(angle), math.sin(angle)
     # The grid's axes are x, y, z; torch counts places as z, y, x.
-    return _moved(x, torch.tensor([[cosine, 0.0, sine, 0.0], [0.0, 1.0, 0.0, 0.0], [-sine, 0.0, cosine, 0.0]]))
+    return moved(x, torch.tensor([[cosine, 0.0, sine, 0.0], [0.0, 1.0, 0.0, 0.0], [-sine, 0.0, cosine, 0.0]]))
 
 
-def _moved(x: Tensor, matrix: Tensor) -> Tensor:
+def moved(x: Tensor, matrix: Tensor) -> Tensor:
     """Grids seen through an affine map (3, 4); outside is -1, without colour."""
     places = F.affine_grid(matrix[None].to(x).expand(len(x), -1, -1), list(x.shape), align_corners=False)
     shifted = torch.cat([x[:, :1] + 1, x[:, 1:]], 1)

@@ -75,6 +75,7 @@ def feet(points: Tensor, mesh: Mesh) -> Feet:
     faces = np.ascontiguousarray(mesh.faces.numpy().astype(np.int32))
     distance, face, weights = pcu.closest_points_on_mesh(np.ascontiguousarray(points.float().numpy()), vertices, faces)
     weights = np.where(np.isfinite(weights), weights, 1 / 3)  # a triangle without area has none
-    owner = torch.from_numpy(face.astype(np.int64))
-    colours = mesh.colours[mesh.faces[owner]].float() / 255 * torch.from_numpy(weights).float()[..., None]
-    return Feet(torch.from_numpy(distance).float(), normals_of(mesh)[0][owner], colours.sum(1))
+    owners = mesh.faces[torch.from_numpy(face.astype(np.int64))]
+    colours = mesh.colours[owners].float() / 255 * torch.from_numpy(weights).float()[..., None]
+    normals, _ = normals_of(Mesh(mesh.vertices, owners, mesh.colours))
+    return Feet(torch.from_numpy(distance).float(), normals, colours.sum(1))

@@ -55,8 +55,8 @@ def paired(a: Sequence[Mesh], b: Sequence[Mesh], *, sample: Sampler = sampled_su
 
 
 def iou(a: Mesh, b: Mesh) -> float:
-    """Volume intersection over union, of what fills each of 32³ cells; 0 when nothing does."""
-    x, y = (torch.from_numpy(volumes(mesh)[0]) for mesh in (a, b))
+    """Volume intersection over union of what fills each of 32³ cells; 0 when nothing does."""
+    x, y = (torch.from_numpy(volumes(mesh).filled) for mesh in (a, b))
     union = torch.maximum(x, y).sum()
     return float(torch.minimum(x, y).sum() / union) if union > 0 else 0.0
 
@@ -73,7 +73,7 @@ def _pair(a: Mesh, b: Mesh, sample: Sampler) -> dict[str, float]:
     cosine = [(cloud.normals * foot.normals).sum(1).abs().mean() for cloud, foot in zip(clouds, found, strict=True)]
     error = [(cloud.colours - foot.colours).square().mean() for cloud, foot in zip(clouds, found, strict=True)]
     return {
-        "iou": iou(a, b),
+        "iou": iou(one, other),
         "chamfer": 50 * float(apart[0].mean() + apart[1].mean()),
         "f_score": 2 * precision * recall / max(precision + recall, 1e-9),
         "normals": float(cosine[0] + cosine[1]) / 2,
@@ -94,9 +94,10 @@ def painted_by_distance(a: Mesh, b: Mesh) -> Mesh:
 
 def _normalised(mesh: Mesh) -> Mesh | None:
     """The mesh centred and scaled, without vertices that no face uses; None when it has no area."""
-    used, faces = mesh.faces.unique(return_inverse=True)
-    frame = frame_of(mesh)
+    used = torch.zeros(len(mesh.vertices), dtype=torch.bool)
+    used[mesh.faces.flatten()] = True
+    frame, place = frame_of(mesh), used.cumsum(0) - 1
     vertices = (mesh.vertices[used].double() - torch.from_numpy(frame.centre)) * frame.scale
-    own = Mesh(vertices.float(), faces.view(-1, 3), mesh.colours[used])
+    own = Mesh(vertices.float(), place[mesh.faces], mesh.colours[used])
     a, b, c = (own.vertices[own.faces[:, corner]] for corner in range(3))
     return own if float(torch.linalg.cross(b - a, c - a).norm(dim=1).sum()) > 1e-12 else None

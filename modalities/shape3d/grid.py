@@ -56,7 +56,7 @@ class ResnetBlock(nn.Module):
 
 def shuffled(x: Tensor) -> Tensor:
     """(B, 8 C, g, g, g) to (B, C, 2 g, 2 g, 2 g)."""
-    count, channels, side = len(x), x.shape[1] // 8, x.shape[2]
+    count, channels, side = x.shape[0], x.shape[1] // 8, x.shape[2]  # len(x) would fix the batch of an exported program
     split = x.view(count, channels, 2, 2, 2, side, side, side).permute(0, 1, 5, 2, 6, 3, 7, 4)
     return split.reshape(count, channels, 2 * side, 2 * side, 2 * side)
 
@@ -134,11 +134,11 @@ class GridAutoencoder(nn.Module):
         z: Tensor = self.encoder(fields) / self.deviation
         return z
 
-    def save(self, folder: Path) -> None:
-        """Write ``config.json`` and half-precision safetensors."""
+    def save(self, folder: Path, dtype: torch.dtype = torch.float16) -> None:
+        """Write ``config.json`` and safetensors, in half precision unless another ``dtype`` is asked for."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text(json.dumps(asdict(self.config), indent=2) + "\n", encoding="utf-8")
-        state = {key: value.detach().cpu().half().contiguous() for key, value in self.state_dict().items()}
+        state = {key: value.detach().cpu().to(dtype).contiguous() for key, value in self.state_dict().items()}
         save_file(state, folder / "model.safetensors")
 
     @classmethod

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,10 @@ from transformers import T5EncoderModel, T5Tokenizer
 
 from bench.protocol import Generator, Mesh, UserError
 from bench.rng import child
+from modalities.export import with_decoder
+from modalities.exported import save_program
 from modalities.libraries import read
+from modalities.settings import split
 from modalities.shape3d import data
 from modalities.shape3d.grid import Conditioned, GridAutoencoder
 from modalities.shape3d.parts import VARIANTS, captions
@@ -45,6 +49,7 @@ class GridGenerator:
         steps: solver steps.
         guidance: classifier-free guidance scale (Ho and Salimans, arXiv:2207.12598).
         batch: items per call of a network.
+        folder: that it was loaded from.
     """
 
     name: str
@@ -54,6 +59,7 @@ class GridGenerator:
     steps: int = 20
     guidance: float = 3.0
     batch: int = 32
+    folder: Path | None = field(default=None, repr=False)
 
     @property
     def autoencoder(self) -> GridAutoencoder:
@@ -141,10 +147,38 @@ class GridGenerator:
         """Encode and decode with the public autoencoder, each mesh put back where it lay: the regeneration attack."""
         return [self._reconstructed(mesh) for mesh in meshes]
 
+    def export(self, decoder: nn.Module, folder: Path) -> None:
+        """Write a folder like the generator's own with ``decoder`` in the place of the public one, and a program.
+
+        ``decoder.pt2`` maps scaled latents (B, 4, 8, 8, 8) to fields: ``torch.export.load`` needs nothing of ours.
+        """
+        if self.folder is None:
+            raise UserError(f"export {folder}: expected a generator that was loaded from a folder, found {self.name!r}")
+        shutil.copytree(self.folder, folder, ignore=shutil.ignore_patterns("autoencoder"), dirs_exist_ok=True)
+        with with_decoder(self.autoencoder, "decoder", decoder):
+            self.autoencoder.save(folder / "autoencoder", torch.float32)  # half precision would change the code
+        save_program(Scaled(decoder, self.autoencoder.deviation), self.autoencoder.latent_shape, folder / "decoder.pt2")
+
     @torch.inference_mode()
     def _reconstructed(self, mesh: Mesh) -> Mesh:
         made = self.decode(self.decoder, self.encode(as_field(mesh)[None]))
         return _placed(released(made[0]), frame_of(mesh))
+
+
+class Scaled(nn.Module):
+    """A decoder of scaled latents."""
+
+    deviation: Tensor
+
+    def __init__(self, decoder: nn.Module, deviation: Tensor) -> None:
+        super().__init__()
+        self.decoder = decoder
+        self.register_buffer("deviation", deviation)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """(B, 4, 8, 8, 8) to (B, 4, 32, 32, 32)."""
+        fields: Tensor = self.decoder(latents * self.deviation)
+        return fields
 
 
 def _placed(mesh: Mesh, frame: Frame) -> Mesh:
@@ -156,9 +190,12 @@ def _placed(mesh: Mesh, frame: Frame) -> Mesh:
 def load(spec: str | None, device: torch.device) -> Generator:
     """Load the embedded generator (None), a folder like it, or a Shap-E pipeline from a folder or hub id.
 
+    Settings may follow the name; see :mod:`modalities.settings`.
+
     Raises:
         UserError: when the folder is missing, lacks a part, is damaged, or makes something else.
     """
+    spec, settings = split(spec)
     local = EMBEDDED if spec is None else Path(spec)
     if spec is None and not local.is_dir():
         raise UserError(
@@ -169,14 +206,15 @@ def load(spec: str | None, device: torch.device) -> Generator:
     if (kind := _kind(local) if local.is_dir() else "ShapEPipeline") == "ShapEPipeline":
         from modalities.shape3d.shap_e import load_shap_e
 
-        return load_shap_e(str(spec), device)
+        return load_shap_e(str(spec), device, settings)
     if kind != PIPELINE:
         raise UserError(f"generator {local}: expected a {PIPELINE} or a ShapEPipeline, found {kind}")
     if absent := [name for name in PARTS if not (local / name).is_dir()]:
         raise UserError(f"generator {local}: expected the folder {absent[0]}/, found none")
+    settings.limited(str(local), "steps", "guidance", "batch")
     made: GridGenerator = read(lambda: _read(local), str(local))
     made.networks.to(device).eval().requires_grad_(False)
-    return made
+    return replace(made, **settings.chosen("steps", "guidance", "batch"))
 
 
 def _read(folder: Path) -> GridGenerator:
@@ -186,7 +224,7 @@ def _read(folder: Path) -> GridGenerator:
     parts = {"autoencoder": GridAutoencoder.read(folder / "autoencoder"), "conditioned": Conditioned(prior, encoder)}
     tokenizer = T5Tokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
     scheduler = EDMDPMSolverMultistepScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
-    return GridGenerator(folder.resolve().name, nn.ModuleDict(parts), tokenizer, scheduler)
+    return GridGenerator(folder.resolve().name, nn.ModuleDict(parts), tokenizer, scheduler, folder=folder)
 
 
 def _kind(folder: Path) -> str:

@@ -40,7 +40,7 @@ def rendered(meshes: Sequence[Mesh], turn: float = TURN, tilt: float = TILT) -> 
 
 def seen(mesh: Mesh, turn: float, tilt: float) -> Array:
     """Triangles (F, 3, 3) before the eye, in units of half a picture: to the right, up, and towards the eye."""
-    centre, scale = frame_of(mesh)
+    centre, scale, _ = frame_of(mesh)
     corners = ((mesh.vertices.numpy().astype(np.float64) - centre) * scale) @ _view(turn, tilt).T
     shown: Array = corners[mesh.faces.numpy()] / HALF
     return shown

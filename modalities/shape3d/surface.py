@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -41,14 +43,16 @@ def released(field: Tensor) -> Mesh:
     return Mesh(vertices, inward.flip(1).contiguous(), (colours * 255).round().to(torch.uint8))
 
 
-def soft_observed(fields: Tensor) -> Tensor:
+def soft_observed(fields: Tensor, framed: Callable[[Mesh], Frame] = frame_of) -> Tensor:
     """What readers see of the released meshes of fields (B, 4, g, g, g), (B, 4, 32, 32, 32), with a gradient.
 
-    The value is that of release and observation; the gradient is that of :func:`_approximate`, in the mesh's frame.
+    The value is that of release and observation; the gradient is that of :func:`_approximate`, in the mesh's frame,
+    which ``framed`` tells.
     """
     meshes = [released(field) for field in fields]
-    hard = torch.stack([observed(mesh) for mesh in meshes]).to(fields.device)
-    soft = _approximate(fields, [frame_of(mesh) for mesh in meshes])
+    frames = [framed(mesh) for mesh in meshes]
+    hard = torch.stack([observed(*each) for each in zip(meshes, frames, strict=True)]).to(fields.device)
+    soft = _approximate(fields, frames)
     return soft + (hard - soft).detach()
 
 
@@ -59,7 +63,12 @@ def _approximate(fields: Tensor, frames: list[Frame]) -> Tensor:
     surface there is in a cell, by which its colour counts, has no gradient.
     """
     base = points().to(fields)
-    where = torch.stack([base / frame.scale + torch.as_tensor(frame.centre).to(base) for frame in frames])
+    where = torch.stack(
+        [
+            (base / frame.scale + torch.as_tensor(frame.centre).to(base)) @ torch.as_tensor(frame.turn).to(base)
+            for frame in frames
+        ]
+    )
     seen = sampled(fields, where).view(len(fields), 4, SIDE, SIDE, SIDE)
     slope = torch.stack(torch.gradient(seen[:, :1].detach(), dim=(2, 3, 4))).square().sum(0).sqrt()
     filled = (0.5 + seen[:, :1] / slope.clamp_min(STEEPEST)).clamp(0, 1)

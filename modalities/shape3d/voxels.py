@@ -22,24 +22,29 @@ DENSE = 2.0
 
 
 class Frame(NamedTuple):
-    """Where a mesh lies: its normalised coordinates are ``(x - centre) * scale``.
+    """Where a mesh lies: its normalised coordinates are ``(turn @ x - centre) * scale``.
 
     Attributes:
-        centre: of its bounding box, (3,).
+        centre: of its bounding box, (3,), after it was turned.
         scale: ``EXTENT`` over half of the longest side.
+        turn: rotation (3, 3).
     """
 
     centre: Array
     scale: float
+    turn: Array = np.eye(3)
 
 
-def frame_of(mesh: Mesh) -> Frame:
-    """The frame of the vertices that faces use; the unit one for a mesh without faces."""
+def frame_of(mesh: Mesh, turn: Array | None = None) -> Frame:
+    """The frame of the vertices that faces use, turned or as they are; the unit one for a mesh without faces."""
     if not len(mesh.faces):
         return Frame(np.zeros(3), EXTENT)
-    used = mesh.vertices.numpy()[mesh.faces.unique().numpy()].astype(np.float64)
-    low, high = used.min(0), used.max(0)
-    return Frame((low + high) / 2, EXTENT / max(float((high - low).max()) / 2, 1e-12))
+    turn = np.eye(3) if turn is None else turn
+    used = np.zeros(len(mesh.vertices), bool)
+    used[mesh.faces.numpy()] = True  # a tenth of the time of finding each once
+    axes = turn @ mesh.vertices.numpy()[used].astype(np.float64).T  # numpy reduces a short axis slowly
+    low, high = axes.min(1), axes.max(1)
+    return Frame((low + high) / 2, EXTENT / max(float((high - low).max()) / 2, 1e-12), turn)
 
 
 def observed(mesh: Mesh, frame: Frame | None = None) -> Tensor:
@@ -62,8 +67,8 @@ def observed(mesh: Mesh, frame: Frame | None = None) -> Tensor:
 
 def volumes(mesh: Mesh, frame: Frame | None = None) -> Volumes:
     """Filled share, surface and paint of each of 32³ cells, in a frame or the mesh's own."""
-    centre, scale = frame or frame_of(mesh)
-    corners = ((mesh.vertices.numpy().astype(np.float64) - centre) * scale + 1) / CELL  # in cells
+    centre, scale, turn = frame or frame_of(mesh)
+    corners = ((mesh.vertices.numpy().astype(np.float64) @ turn.T - centre) * scale + 1) / CELL  # in cells
     faces = mesh.faces.numpy()
     return solids.volumes(corners[faces], mesh.colours.numpy()[faces] / 255.0, SIDE)
 

@@ -1,7 +1,7 @@
 """Released decoders at full size, with random weights: how fast and in how much memory a copy is fingerprinted.
 
 Architectures as published: the autoencoder of Stable Diffusion 2.1 (arXiv:2112.10752), the Oobleck decoder of Stable
-Audio Open (arXiv:2407.14358).
+Audio Open (arXiv:2407.14358), the renderer of Shap-E (arXiv:2305.02463).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from schemes.readers import StatisticsNetwork, StatisticsReader
 from schemes.weight_modulation import WeightModulationCodec
 
 BITS = 32
-MILLIONS = {"sd": 49.5, "stable-audio": 78.2}
+MILLIONS = {"sd": 49.5, "stable-audio": 78.2, "shap-e": 226.3}
 
 pytestmark = pytest.mark.slow
 
@@ -54,7 +54,15 @@ def stable_audio() -> nn.Module:
     )
 
 
-BUILDERS = {"sd": stable_diffusion, "stable-audio": stable_audio}
+def shap_e() -> nn.Module:
+    from diffusers.pipelines.shap_e.renderer import ShapERenderer
+
+    from modalities.shape3d.shap_e import decoder_of
+
+    return decoder_of(ShapERenderer())  # its defaults are those of the released checkpoint
+
+
+BUILDERS = {"sd": stable_diffusion, "stable-audio": stable_audio, "shap-e": shap_e}
 DECODERS = pytest.mark.parametrize("named", BUILDERS, indirect=True, scope="module")
 
 
