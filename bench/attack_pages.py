@@ -67,9 +67,9 @@ def _categories(modality: str) -> Mapping[str, str]:
 
 
 def category_of(attack: str, modality: str) -> str:
-    """Category of an attack by its name in tables, whatever of it is switched on; that of an outside one is ``other``."""
+    """Category of an attack by its name in tables, whatever of it is switched on; ``other`` for an outside one."""
     known = _categories(modality)
-    plain = {name.partition(",")[0]: title for name, title in reversed(known.items())}
+    plain = {name.partition(",")[0]: title for name, title in known.items()}
     return known.get(attack) or plain.get(attack.partition(",")[0], "other")
 
 

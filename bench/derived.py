@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bench.attack_pages import category_of
 from bench.columns import CATEGORIES, LEADERBOARD, ROBUSTNESS
 from bench.printed import read_csv
-from bench.report import Row, heading, markdown, short, write_csv
 from bench.report import SHOWN as BOARD
+from bench.report import Row, heading, markdown, short, write_csv
 from bench.results import read_info, replacing
-from bench.robustness import LEVELS, Bounds, attack_lines, category_lines, scheme_columns, setting
+from bench.robustness import LEVELS, SHARES, Bounds, attack_lines, category_lines, scheme_columns, setting
 
 MOST = 10
 """Attacks of each scheme and target that the report ranks; ``robustness.csv`` has all."""
@@ -90,10 +91,11 @@ def write_report(folder: Path, board: Sequence[Row], by_attack: Sequence[Row], b
 
 def _robustness(info: Mapping[str, Any], by_attack: Sequence[Row], by_category: Sequence[Row]) -> list[str]:
     plan, metric = info["plan"], info["paired_metric"]
+    unit = "" if metric in SHARES else " dB"
     bounds = (
-        f"{metric} {short(plan['content_bound'])} to unattacked content; for decoders {metric} "
-        f"{short(plan['model_bound'])} to the public decoder's output, and {plan['model_quality_bound']:.0%} more "
-        f"{info['quality_metric']}"
+        f"{metric} {short(plan['content_bound'])}{unit} to unattacked content; for decoders {metric} "
+        f"{short(plan['model_bound'])}{unit} to the public decoder's output, and {100 * plan['model_quality_bound']:g} "
+        f"% more {info['quality_metric']}"
     )
     summary = [line for line in by_category if line["category"] == "all"]
     return [
@@ -111,9 +113,9 @@ def _with_interval(line: Row, name: str) -> str:
     return f"{short(line.get(name))} [{low:.3g}, {high:.3g}]" if known else short(line.get(name))
 
 
-SUMMARY = {
-    "scheme": lambda line: line["scheme"],
-    "target": lambda line: line["target"],
+SUMMARY: dict[str, Callable[[Row], str]] = {
+    "scheme": lambda line: str(line["scheme"]),
+    "target": lambda line: str(line["target"]),
     "attacks": lambda line: f"{line['usable']} of {line['attacks']}",
     "area": lambda line: _with_interval(line, "bit_accuracy_auc"),
     "area, identified": lambda line: _with_interval(line, "identification_auc"),
@@ -139,36 +141,39 @@ def _matrix(lines: Sequence[Row]) -> list[str]:
 
 
 def _ranking(lines: Sequence[Row]) -> list[str]:
-    """The attacks that do most damage at the middle quality, and why the others have no rank."""
-    names = [f"{level * 100:g}" for level in LEVELS]
-    middle = f"rank_at_{names[1]}"
+    """The attacks that do most damage at the middle quality, then those that never get down to it."""
+    middle = f"rank_at_{100 * LEVELS[1]:g}"
     rows: list[list[str]] = []
     for scheme, target in dict.fromkeys((line["scheme"], line["target"]) for line in lines):
         own = [line for line in lines if (line["scheme"], line["target"]) == (scheme, target)]
-        known = sorted((line for line in own if line[middle]), key=lambda line: int(line[middle]))
-        for line in known[:MOST]:
-            damages = [_damage(line, level) for level in LEVELS]
+        ranked = sorted((line for line in own if line[middle]), key=lambda line: int(line[middle]))
+        others = [line for line in own if not line[middle] and line["usable"]]
+        others.sort(key=lambda line: float(line["bit_accuracy_auc"]))
+        for line in (*ranked[:MOST], *others[:MOST]):
+            numbers = [f"{line['bit_accuracy_auc']:.3f}" if line["usable"] else "–"]
+            numbers += [_damage(line, level) for level in LEVELS]
             reach = f"{line['quality_mildest']:.2f} to {line['quality_strongest']:.2f}"
-            rows.append([scheme, target, str(line[middle]), line["attack"], *damages, reach])
-    heads = ["scheme", "target", "rank", "attack", *(f"damage at quality {level:g}" for level in LEVELS), "measured"]
+            rows.append([scheme, target, str(line[middle] or "–"), line["attack"], *numbers, reach])
+    heads = ["scheme", "target", "rank", "attack", "area", *(f"damage at quality {level:g}" for level in LEVELS)]
     text = (
-        f"Damage is the loss of bit accuracy, linear between measured strengths; ≈ marks qualities above that of the "
-        f"mildest one, where the other end is no attack. Attacks that never get down to a quality, or of which one "
-        f"strength was measured, have no number there. The first {MOST} of each, ranked at quality {LEVELS[1]:g}."
+        "Damage is the loss of bit accuracy, linear between measured strengths; ≈ marks qualities above that of the "
+        "mildest one, where the other end is no attack. *Not reached*: no strength gets down to that quality; nothing "
+        f"is extrapolated. Up to {MOST} attacks of each target, ranked at quality {LEVELS[1]:g}, and as many of those "
+        "without a rank."
     )
-    return ["", "### Attacks at equal quality", "", text, "", *markdown(heads, rows)]
+    return ["", "### Attacks at equal quality", "", text, "", *markdown([*heads, "qualities measured"], rows)]
 
 
 def _damage(line: Row, level: float) -> str:
-    shown = short(line[f"damage_at_{level * 100:g}"])
-    return f"≈ {shown}" if shown != "–" and level > line["quality_mildest"] else shown
+    damage = line[f"damage_at_{100 * level:g}"]
+    if math.isnan(damage):
+        return "one strength" if line["strengths"] == 1 else "not reached"
+    return f"≈ {damage:.3f}" if level > line["quality_mildest"] else f"{damage:.3f}"
 
 
 def _null_section(board: Sequence[Row]) -> list[str]:
     heads = ["scheme", "negatives", "false positives", "upper 95 %", "largest bit bias", "expected", "mean correlation"]
     names = ("negatives", "fpr", "fpr_upper", "null_max_abs_bias", "null_max_abs_bias_expected")
-    rows = [
-        [line["scheme"], *(short(line[name]) for name in (*names, "null_mean_abs_correlation"))] for line in board
-    ]
+    rows = [[line["scheme"], *(short(line[name]) for name in (*names, "null_mean_abs_correlation"))] for line in board]
     text = "Unfingerprinted and real content, read like everything else; *expected* is what fair independent bits show."
     return ["", "## Check of the null hypothesis", "", text, "", *markdown(heads, rows)]

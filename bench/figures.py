@@ -16,7 +16,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from torch import Tensor
 
-from bench import drawing
+from bench import drawing, heat_map
 from bench.drawing import GREY, RC, WIDTH, Look, Table
 from bench.protocol import UserError
 
@@ -27,6 +27,7 @@ COLUMNS = {
         *("identification", "identification_lo", "identification_hi"),
     ),
     "capacity": ("scheme", "items", "registered", "identification", "lo", "hi", "resolvable"),
+    "robustness_categories": ("scheme", "target", "category", heat_map.UPPER, heat_map.LOWER),
 }
 SCORES = {
     "identification": "No attack: users identified",
@@ -41,8 +42,8 @@ def draw(folder: Path) -> list[Path]:
     """Draw every figure that the tables of ``folder`` allow.
 
     Args:
-        folder: results folder with ``leaderboard.csv``, ``attacks.csv`` and ``capacity.csv``; a missing table or an
-            axis that was not run leaves its figures out.
+        folder: results folder with the tables named in ``COLUMNS``; a missing table or an axis that was not run
+            leaves its figures out.
 
     Returns:
         The files written under ``folder/figures``: each figure as SVG and as PNG.
@@ -50,8 +51,8 @@ def draw(folder: Path) -> list[Path]:
     Raises:
         UserError: when no table is there, or one is broken or lacks a column.
     """
-    board, attacks, capacity = (_read(folder / f"{name}.csv", columns) for name, columns in COLUMNS.items())
-    if board.empty and attacks.empty and capacity.empty:
+    board, attacks, capacity, groups = (_read(folder / f"{name}.csv", columns) for name, columns in COLUMNS.items())
+    if board.empty and attacks.empty and capacity.empty and groups.empty:
         raise UserError(f"{folder}: expected {', '.join(f'{name}.csv' for name in COLUMNS)}, found none with rows")
     series = drawing.looks(name for table in (board, attacks, capacity) for name in table["scheme"])
     attacks["unit"] = attacks["unit"].fillna("").replace("none", "")
@@ -64,6 +65,7 @@ def draw(folder: Path) -> list[Path]:
         "robustness_model": (_has(model, "bit_accuracy"), lambda: robustness(model, series)),
         "robustness_coalition": (_has(coalition, "caught"), lambda: coalitions(coalition, series)),
         "capacity": (_has(capacity, "identification"), lambda: capacities(capacity, series)),
+        "robustness_categories": (not groups.empty, lambda: heat_map.categories(groups)),
         "quality_content": (_has(content, paired), lambda: trade_off(content, board, series, paired)),
         "quality_model": (_has(model, damage), lambda: trade_off(model, board, series, damage)),
     }

@@ -1,4 +1,4 @@
-"""Robustness from the tables of a run alone: area under attribution against quality, worst case, attacks at equal quality.
+"""Robustness from the tables of a run: area under attribution against quality, worst case, attacks at equal quality.
 
 The idea of ranking attacks by attribution *and* quality is that of An et al., "WAVES: Benchmarking the Robustness of
 Image Watermarks", ICML 2024, arXiv:2401.08573. They normalise quality by quantiles over all attacked images; here the
@@ -49,8 +49,8 @@ class Bounds:
     def of(cls, info: Mapping[str, Any]) -> Bounds:
         """Those of a run, from its ``run.json``."""
         plan = info["plan"]
-        paired = (math.nan if plan[name] is None else plan[name] for name in ("content_bound", "model_bound"))
-        return cls(info["paired_metric"], *paired, plan["model_quality_bound"])
+        content, model = (math.nan if plan[name] is None else plan[name] for name in ("content_bound", "model_bound"))
+        return cls(info["paired_metric"], content, model, plan["model_quality_bound"])
 
     def error(self, value: float | None) -> float:
         """The paired metric as an error that is 0 for equal items: relative amplitude of a value in dB."""
