@@ -41,7 +41,7 @@ def test_what_an_attack_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     lacking = replace(JPEG, missing=lambda: "expected the file w.safetensors, found none; fetch it")
     assert not available(lacking) and available(replace(JPEG, missing=lambda: None)) and available(JPEG)
     plan = PRESETS["smoke"]
-    monkeypatch.setattr(selection, "_families", lambda modality, generator: {"jpeg": JPEG})
+    monkeypatch.setattr(selection, "held_families", lambda modality, generator: {"jpeg": JPEG})
     with pytest.raises(UserError, match=r"attack 'regeneration': expected .*, found no such thing with 'toy'"):
         find_attacks(Toy(name="image"), ToyGenerator(), ["regeneration"], plan)
     monkeypatch.setattr("attacks.families_for", lambda modality, tools: {"jpeg": lacking})

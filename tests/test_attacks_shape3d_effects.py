@@ -1,4 +1,4 @@
-"""What the newer attacks on meshes do is what they say."""
+"""What attacks on meshes do is what they say."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from attacks.shape3d import Decimation, NonUniformScaling, VertexQuantisation
+from attacks.shape3d import ConvexHull, Decimation, Draco, NonUniformScaling, SaveAsOBJ, SaveAsSTL, VertexQuantisation
 from attacks.shape3d_chain import AssetChain, LaunderingChain, PoseChain, WearChain, chained
 from attacks.shape3d_cutting import ComponentRemoval, HoleCutting, PointDropout
 from attacks.shape3d_flips import EdgeFlip
@@ -218,3 +218,24 @@ def test_a_chain_is_its_links_in_a_row(chain: type[PoseChain]) -> None:
     for link, own in zip(links, streams, strict=True):
         by_hand = link(by_hand, own)
     assert same(attacked(chain(2.0)), by_hand[0]) and same(chained([BRICK], links, stream(0))[0], by_hand[0])
+
+
+def test_a_convex_hull_is_convex_and_around_everything() -> None:
+    hull = attacked(ConvexHull())
+    a, b, c = hull.vertices.double()[hull.faces].unbind(1)
+    normals = torch.linalg.cross(b - a, c - a)
+    heights = (normals * a).sum(1, keepdim=True) - normals @ BRICK.vertices.double().T
+    wide = normals.norm(dim=1) > 1e-6
+    assert float((heights / normals.norm(dim=1, keepdim=True))[wide].min()) > -1e-5
+    assert volume(hull) > volume(BRICK)
+
+
+def test_files() -> None:
+    text = attacked(SaveAsOBJ(3))
+    assert torch.equal(text.faces, BRICK.faces) and float((text.vertices - BRICK.vertices).abs().max()) < 6e-4
+    assert float((text.colours.float() - BRICK.colours.float()).abs().max()) <= 1
+    soup = attacked(SaveAsSTL())
+    assert len(soup.vertices) == 3 * len(BRICK.faces) and torch.equal(
+        soup.vertices[soup.faces], BRICK.vertices[BRICK.faces]
+    )
+    assert float((attacked(Draco(8)).vertices.amax(0) - BRICK.vertices.amax(0)).abs().max()) < 1.6 / 255
