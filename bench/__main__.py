@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from bench import commands, generator_commands, tracing_commands
+from bench import commands, generator_commands, results_commands, tracing_commands
 from bench.protocol import UserError
 
 
@@ -42,9 +42,10 @@ app.command("trace")(tracing_commands.trace)
 app.command("export")(generator_commands.export)
 app.command("inspect")(generator_commands.inspect)
 app.command("list")(commands.list_)
-app.command("leaderboard")(commands.leaderboard)
-app.command("figures")(commands.figures)
-app.command("show")(commands.show)
+app.command("leaderboard")(results_commands.leaderboard)
+app.command("report")(results_commands.report)
+app.command("figures")(results_commands.figures)
+app.command("show")(results_commands.show)
 
 
 if __name__ == "__main__":

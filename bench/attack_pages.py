@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
-from attacks import LISTED, families
+from attacks import LISTED, families, families_for
 from attacks.suites import PEERS
 from bench.attack_effects import FEW, FEWEST, FIRST, ITEMS, MOST_STEPS, effects, shown_strengths
+from bench.naming import attack_name
 from bench.protocol import AttackFamily
 from bench.report import Row, markdown, short
 
@@ -55,6 +57,20 @@ def category(family: AttackFamily) -> str:
     module = type(family.make(family.strengths[0])).__module__.rpartition(".")[2]
     stem = module if module in GROUP_OF else module.partition("_")[2]
     return GROUP_OF.get(stem, stem.replace("_", " "))
+
+
+@lru_cache
+def _categories(modality: str) -> Mapping[str, str]:
+    """Category of every listed attack of a modality, by its name in tables."""
+    held = families_for(modality, LISTED).values()
+    return {attack_name(family.make(strength)): category(family) for family in held for strength in family.strengths}
+
+
+def category_of(attack: str, modality: str) -> str:
+    """Category of an attack by its name in tables, whatever of it is switched on; ``other`` for an outside one."""
+    known = _categories(modality)
+    plain = {name.partition(",")[0]: title for name, title in known.items()}
+    return known.get(attack) or plain.get(attack.partition(",")[0], "other")
 
 
 def grouped(held: Iterable[AttackFamily]) -> dict[str, list[AttackFamily]]:

@@ -21,4 +21,18 @@ ATTACKS = (
 CAPACITY = (
     "scheme", "items", "registered", "tau", "identification", "lo", "hi", "resolvable", "users",
 )
+WORST = (
+    "worst_attack", "worst_strength", "worst_unit", "worst_quality", "worst_bit_accuracy", "worst_bit_accuracy_lo",
+    "worst_bit_accuracy_hi", "worst_identification", "worst_identification_lo", "worst_identification_hi",
+    "worst_caught",
+)
+AREAS = (
+    "bit_accuracy_auc", "bit_accuracy_auc_lo", "bit_accuracy_auc_hi", "identification_auc", "identification_auc_lo",
+    "identification_auc_hi",
+)
+ROBUSTNESS = (
+    "scheme", "target", "category", "attack", "unit", "strengths", "usable", "quality_mildest", "quality_strongest",
+    *AREAS, *WORST,
+)
+CATEGORIES = ("scheme", "target", "category", "attacks", "usable", *AREAS, *WORST)
 # fmt: on

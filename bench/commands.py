@@ -23,7 +23,6 @@ from bench.progress import shown
 from bench.protocol import Attack, Generator, Modality, Scheme, UserError
 from bench.registry import lookup, unknown
 from bench.report import for_json
-from bench.results import Results, read_info
 from bench.rng import stream
 from bench.selection import (
     available,
@@ -82,6 +81,7 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Fingerprint, attack, read, and write the leaderboard. A stopped run goes on with the same command."""
+    from bench.figures import draw
     from bench.run import run as run_benchmark
     from bench.samples import write_sheets
 
@@ -99,7 +99,7 @@ def run(
         results = run_benchmark(
             modality=medium, generator=source, codecs=codecs, attacks=attacks, plan=plan, folder=folder
         )
-        drawn = write_sheets(medium, source, codecs, attacks, plan, folder) + _draw(folder)
+        drawn = write_sheets(medium, source, codecs, attacks, plan, folder) + draw(folder)
     if as_json:
         print_json(printed.summary(results.info, folder, drawn))
     elif not quiet:
@@ -190,39 +190,6 @@ def _of_modality(kind: str, modality: str, entries: list[dict[str, Any]]) -> lis
     return [entry for entry in entries if entry["modality"] in (modality, "any")]
 
 
-def leaderboard(folder: Folder, as_json: Json = False) -> None:
-    """Compute the tables of a results folder again from its cells."""
-    from bench.leaderboard import write_tables
-
-    results = Results.load(folder)
-    written = write_tables(results)
-    if as_json:
-        print_json(printed.summary(results.info, folder, []))
-    else:
-        printed.board(printed.console(), results.info, folder)
-        printed.paths(printed.console(), written)
-
-
-def figures(folder: Folder, as_json: Json = False) -> None:
-    """Draw the figures of a results folder again from its tables."""
-    read_info(folder)
-    drawn = _draw(folder)
-    if as_json:
-        print_json([str(path) for path in drawn])
-    else:
-        printed.paths(printed.console(), drawn)
-
-
-def show(folder: Folder, as_json: Json = False) -> None:
-    """Print the leaderboard of a results folder, and how it was made."""
-    info = read_info(folder)
-    if as_json:
-        print_json(printed.summary(info, folder, []) | {"run": info})
-    else:
-        printed.board(printed.console(), info, folder)
-        printed.facts(printed.console(), info)
-
-
 def plan_of(preset: str, *, seed: int, users: int | None, items: int | None, device: str) -> Plan:
     """The preset with its numbers exchanged; also readies the device."""
     base = lookup("preset", preset, PRESETS)
@@ -247,12 +214,6 @@ def _check_writable(path: Path) -> None:
         (path.parent / f".{path.name}.try").unlink()
     except OSError as error:
         raise UserError(f"codec {path}: expected to write there, found: {error.strerror}") from error
-
-
-def _draw(folder: Path) -> list[Path]:
-    from bench.figures import draw
-
-    return draw(folder)
 
 
 def _modalities() -> list[dict[str, Any]]:

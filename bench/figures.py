@@ -16,9 +16,10 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from torch import Tensor
 
-from bench import drawing
+from bench import drawing, heat_map
 from bench.drawing import GREY, RC, WIDTH, Look, Table
 from bench.protocol import UserError
+from bench.robustness import SHARES, TARGETS
 
 COLUMNS = {
     "leaderboard": ("scheme", "identification", "quality_metric", "quality_fingerprinted"),
@@ -27,6 +28,7 @@ COLUMNS = {
         *("identification", "identification_lo", "identification_hi"),
     ),
     "capacity": ("scheme", "items", "registered", "identification", "lo", "hi", "resolvable"),
+    "robustness_categories": ("scheme", "target", "category", heat_map.UPPER, heat_map.LOWER),
 }
 SCORES = {
     "identification": "No attack: users identified",
@@ -41,8 +43,8 @@ def draw(folder: Path) -> list[Path]:
     """Draw every figure that the tables of ``folder`` allow.
 
     Args:
-        folder: results folder with ``leaderboard.csv``, ``attacks.csv`` and ``capacity.csv``; a missing table or an
-            axis that was not run leaves its figures out.
+        folder: results folder with the tables named in ``COLUMNS``; a missing table or an axis that was not run
+            leaves its figures out.
 
     Returns:
         The files written under ``folder/figures``: each figure as SVG and as PNG.
@@ -50,12 +52,12 @@ def draw(folder: Path) -> list[Path]:
     Raises:
         UserError: when no table is there, or one is broken or lacks a column.
     """
-    board, attacks, capacity = (_read(folder / f"{name}.csv", columns) for name, columns in COLUMNS.items())
-    if board.empty and attacks.empty and capacity.empty:
+    board, attacks, capacity, groups = (_read(folder / f"{name}.csv", columns) for name, columns in COLUMNS.items())
+    if board.empty and attacks.empty and capacity.empty and groups.empty:
         raise UserError(f"{folder}: expected {', '.join(f'{name}.csv' for name in COLUMNS)}, found none with rows")
     series = drawing.looks(name for table in (board, attacks, capacity) for name in table["scheme"])
     attacks["unit"] = attacks["unit"].fillna("").replace("none", "")
-    content, model, coalition = (attacks[attacks["target"] == name] for name in ("content", "model", "coalition"))
+    content, model, coalition = (attacks[attacks["target"] == name] for name in TARGETS)
     paired = str(board["paired_metric"].iloc[0]) if len(board) and "paired_metric" in board else "psnr"
     damage = "quality" if _has(model, "quality") else paired
     plans: dict[str, tuple[bool, Callable[[], Figure]]] = {
@@ -64,6 +66,7 @@ def draw(folder: Path) -> list[Path]:
         "robustness_model": (_has(model, "bit_accuracy"), lambda: robustness(model, series)),
         "robustness_coalition": (_has(coalition, "caught"), lambda: coalitions(coalition, series)),
         "capacity": (_has(capacity, "identification"), lambda: capacities(capacity, series)),
+        "robustness_categories": (not groups.empty, lambda: heat_map.categories(groups)),
         "quality_content": (_has(content, paired), lambda: trade_off(content, board, series, paired)),
         "quality_model": (_has(model, damage), lambda: trade_off(model, board, series, damage)),
     }
@@ -155,8 +158,7 @@ def coalitions(attacks: Table, series: dict[str, Look]) -> Figure:
         axes.set_title(drawing.words(str(name)), loc="left")
         axes.set_xticks(sorted(set(part["strength"])))
         axes.margins(x=0.1)
-        axes.set_ylim(-0.04, 1.04)
-        axes.set_xlabel("Users in the coalition")
+        axes.set(ylim=(-0.04, 1.04), xlabel="Users in the coalition")
     panels[0].set_ylabel("Rate")
     meaning = [
         Line2D([], [], color=GREY, marker="o", label="colluder caught"),
@@ -208,7 +210,7 @@ def trade_off(attacks: Table, board: Table, series: dict[str, Look], damage: str
         attacks: rows of one target.
         board: the leaderboard, for the name of the quality metric and the unattacked quality.
         series: look of each scheme.
-        damage: a paired metric in dB, such as ``psnr`` (lower is more damage), or ``quality``, a Fréchet distance.
+        damage: a paired metric such as ``psnr`` (lower is more damage), or ``quality``, a Fréchet distance.
     """
     figure = Figure(figsize=(WIDTH * 0.75, 3.2), layout="constrained")
     axes = figure.add_subplot()
@@ -236,7 +238,8 @@ def _damage_axis(axes: Axes, board: Table, attacks: Table, damage: str, series: 
     """Damage grows to the right; dotted lines show the quality without an attack."""
     if damage != "quality":
         axes.invert_xaxis()
-        axes.set_xlabel(f"{damage.upper().replace('_', '-')} after the attack (dB); damage grows to the right")
+        unit = "" if damage in SHARES else " (dB)"
+        axes.set_xlabel(f"{damage.upper().replace('_', '-')} after the attack{unit}; damage grows to the right")
         return
     metric = f" ({board['quality_metric'].iloc[0]})" if len(board) else ""
     axes.set_xlabel(f"Fréchet distance{metric} after the attack; dotted: without attack")
@@ -262,8 +265,7 @@ def scores(board: Table, series: dict[str, Look]) -> Figure:
             axes.vlines(worst, place - 0.45 * thick, place + 0.45 * thick, color="black", linewidth=2)
     axes.set_yticks(range(len(bars)), list(bars.values()))
     axes.set_ylim(len(bars) - 0.5, -0.5)
-    axes.set_xlim(0, 1.08)
-    axes.set_xticks(np.linspace(0, 1, 6))
+    axes.set(xlim=(0, 1.08), xticks=np.linspace(0, 1, 6))
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("Black line: worst attack within the quality bound")

@@ -18,11 +18,12 @@ from torch import Tensor
 from bench.calibration import NullCheck, check_null, false_positive_bound, threshold
 from bench.codebook import code_book
 from bench.columns import ATTACKS, CAPACITY, LEADERBOARD
+from bench.derived import derive
 from bench.metrics.attribution import hard_matches, identify, pool
 from bench.metrics.capacity import SIZES, capacity_users, identification_curve
 from bench.metrics.collusion import expected_match
 from bench.metrics.intervals import Interval, clustered, clustered_rate
-from bench.report import Row, write_csv, write_report
+from bench.report import Row, write_csv
 from bench.results import Cell, Results
 from bench.rng import stream
 from bench.rows import MORE, SCHEMA, column, soft_bits
@@ -268,7 +269,7 @@ def capacity_rows(score: Score) -> list[Row]:
 
 
 def write_tables(results: Results) -> list[Path]:
-    """Write ``leaderboard.csv``, ``attacks.csv``, ``capacity.csv`` and ``report.md`` from the cells.
+    """Write ``leaderboard.csv``, ``attacks.csv`` and ``capacity.csv`` from the cells, and what follows from them.
 
     A scheme whose cell without attack is not measured yet is left out.
     """
@@ -281,9 +282,9 @@ def write_tables(results: Results) -> list[Path]:
     )
     capacity = [line for score in clean for line in capacity_rows(score)]
     folder = results.folder
-    return [
-        write_csv(board, LEADERBOARD, folder / "leaderboard.csv"),
+    write_csv(board, LEADERBOARD, folder / "leaderboard.csv")
+    tables = [
         write_csv(attacked, ATTACKS, folder / "attacks.csv"),
         write_csv(capacity, CAPACITY, folder / "capacity.csv"),
-        write_report(results, board, attacked, {s.summary["scheme"]: s.null() for s in clean}),
     ]
+    return [*tables, *derive(folder)]

@@ -15,7 +15,10 @@ from bench.inspection import Entry
 from bench.protocol import UserError
 from bench.report import SHOWN, Row, heading, short
 
-FILES = ("leaderboard.csv", "attacks.csv", "capacity.csv", "rows.parquet", "run.json", "report.md")
+FILES = (
+    *("leaderboard.csv", "attacks.csv", "capacity.csv", "robustness.csv", "robustness_categories.csv"),
+    *("rows.parquet", "run.json", "report.md"),
+)
 BRIEF = {
     "attacks": ["name", "modality", "target", "strengths", "unit", "source", "available"],
     "presets": ["name", "users", "items", "model_users", "coalitions", "full_grid", "only"],

@@ -1,4 +1,4 @@
-"""How tables leave the program: CSV with fixed formatting, a Markdown page, JSON."""
+"""How tables leave the program: CSV with fixed formatting, Markdown, JSON."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.calibration import NullCheck
-from bench.results import Results, replacing
+from bench.results import replacing
 
 Row = dict[str, Any]
 
@@ -75,56 +74,6 @@ def for_json(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [for_json(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def write_report(
-    results: Results, board: Sequence[Row], attacked: Sequence[Row], nulls: Mapping[str, NullCheck]
-) -> Path:
-    """Write ``report.md``: the leaderboard, the strongest attacks, and the check of the null hypothesis."""
-    info, plan = results.info, results.plan
-    path = results.folder / "report.md"
-    lines = [
-        f"# Leaderboard: {info['modality']}, {info['generator']}, preset {plan.name}",
-        "",
-        f"{plan.users} users with {plan.items} items each, {plan.registered} registered, false positives at most "
-        f"{plan.fpr:g} over all of them, seed {plan.seed}, version {info['version']}. Intervals (95 %, by user) are in "
-        "`leaderboard.csv` and `attacks.csv`.",
-        "",
-        *markdown([heading(name, info) for name in SHOWN], [[short(line[name]) for name in SHOWN] for line in board]),
-        *_strongest(board, attacked),
-        *_null_section(nulls),
-    ]
-    with replacing(path) as partial:
-        partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return path
-
-
-def _strongest(board: Sequence[Row], attacked: Sequence[Row], count: int = 3) -> list[str]:
-    """The attacks that cost each scheme most while they stay within the bound on quality."""
-    rows: list[list[str]] = []
-    for line in board:
-        own = [each for each in attacked if each["scheme"] == line["scheme"] and each["target"] != "framing"]
-        able = [each for each in own if each["within_bound"]]
-        for each in sorted(able, key=lambda each: each["bit_accuracy"])[:count]:
-            known = not math.isnan(each["strength"])
-            name = f"{each['attack']} ({short(each['strength'])} {each['unit']})" if known else each["attack"]
-            rows.append([line["scheme"], name, short(each["bit_accuracy"]), short(each["identification"])])
-    if not rows:
-        return []
-    title = "## Strongest attacks that stay within the quality bound"
-    return ["", title, "", *markdown(["scheme", "attack", "bit accuracy", "identified"], rows)]
-
-
-def _null_section(nulls: Mapping[str, NullCheck]) -> list[str]:
-    heads = ["scheme", "negatives", "false positives", "upper 95 %", "largest bit bias", "expected", "mean correlation"]
-    rows = [
-        [scheme]
-        + [short(value) for value in (null.n, null.empirical_fpr, null.fpr_upper, null.max_abs_bias)]
-        + [short(null.max_abs_bias_expected), short(null.mean_abs_correlation)]
-        for scheme, null in nulls.items()
-    ]
-    text = "Unfingerprinted and real content, read like everything else; *expected* is what fair independent bits show."
-    return ["", "## Check of the null hypothesis", "", text, "", *markdown(heads, rows)]
 
 
 def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -18,6 +18,7 @@ from bench.__main__ import app
 from bench.engine import report
 from bench.planning import adjusted
 from bench.presets import PRESETS
+from bench.printed import FILES
 from bench.progress import shown
 from bench.protocol import UserError
 from bench.registry import is_outside, lookup, outside
@@ -60,7 +61,7 @@ def test_run_ends_with_the_table_and_the_paths(tmp_path: Path) -> None:
     result = invoke("run", *TOY, *NOISE, "--attack", "tests.toy:ToyAverage", "--out", out)
     assert result.exit_code == 0, result.output
     assert "ToyScheme" in result.stdout and "preset smoke" in result.stdout
-    for name in ("leaderboard.csv", "attacks.csv", "capacity.csv", "rows.parquet", "run.json", "report.md"):
+    for name in FILES:
         assert str(out / name) in result.stdout.splitlines() and (out / name).stat().st_size
     assert str(out / "figures" / "sheet_ToyScheme.png") in result.stdout
     assert "\x1b" not in result.output, "no terminal, no escape sequences"

@@ -86,7 +86,8 @@ def test_attack_lines_tell_what_the_rows_hold(toy_folder: Path) -> None:
 
 
 def test_a_leaderboard_can_be_computed_again(copied: Path) -> None:
-    names = ("leaderboard.csv", "attacks.csv", "capacity.csv", "report.md")
+    names = [f"{name}.csv" for name in ("leaderboard", "attacks", "capacity", "robustness", "robustness_categories")]
+    names.append("report.md")
     before = {name: (copied / name).read_bytes() for name in names}
     for name in names:
         (copied / name).unlink()
