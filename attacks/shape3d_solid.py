@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Generator
 
@@ -88,7 +89,7 @@ def grid_around(mesh: Mesh, cells: int, margin: int = MARGIN) -> tuple[Array, fl
     return (low + high) / 2 - cell * (cells / 2 + margin), cell
 
 
-def surfaced(values: Array, grid: tuple[Array, float], mesh: Mesh) -> Mesh:
+def surfaced(values: NDArray[np.floating[Any]], grid: tuple[Array, float], mesh: Mesh) -> Mesh:
     """Marching cubes around positive ``values`` at cell centres, painted like ``mesh``; or ``mesh``."""
     from skimage.measure import marching_cubes
 

@@ -57,7 +57,7 @@ class Cuts(NamedTuple):
 
 
 class Volumes(NamedTuple):
-    """A mesh on a grid of side g.
+    """A mesh on a grid of side g, in double precision or single.
 
     Attributes:
         filled: share of each cell that lies inside, (g, g, g).
@@ -65,9 +65,9 @@ class Volumes(NamedTuple):
         paint: their colours added up, (3, g, g, g).
     """
 
-    filled: Array
-    cuts: Array
-    paint: Array
+    filled: NDArray[np.floating]
+    cuts: NDArray[np.floating]
+    paint: NDArray[np.floating]
 
 
 def volumes(triangles: Array, colours: Array, side: int, rays: int = 2) -> Volumes:
