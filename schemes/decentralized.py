@@ -1,8 +1,8 @@
 """Decentralized attribution: one key for each user, a linear test, and a decoder fine-tuned to one side of it.
 
-Kim, Ren and Yang, "Decentralized Attribution of Generative Models", ICLR 2021, arXiv:2010.13974. Authentic content x has
-φᵀx ≥ m for every key φ; content of a user's own decoder has φᵀx ≤ -m for that user's key. A code of several ones is the
-same with several keys at once; user j of the paper is the code that is 1 at j only.
+Kim, Ren and Yang, "Decentralized Attribution of Generative Models", ICLR 2021, arXiv:2010.13974. Authentic content x
+has φᵀx ≥ m for every key φ; content of a user's own decoder has φᵀx ≤ -m for that user's key. A code of several ones is
+the same with several keys at once; user j of the paper is the code that is 1 at j only.
 
 What differs: keys are orthogonal and of unit length exactly, by projection, where the authors add a penalty for both;
 the weight of the squared error follows the fidelity asked for, where theirs stays at 10 to 1000; and keys lie where
@@ -120,12 +120,8 @@ class DecentralizedAttribution:
 def reachable(modality: Modality, generator: Generator, latents: Tensor, probes: int, rng: torch.Generator) -> Tensor:
     """Directions (probes, values) in which changes of the decoder move the mean item: orthonormal, the largest first.
 
-    Args:
-        modality: observes.
-        generator: its decoder is probed, by noise of a tenth of each weight's spread.
-        latents: of the items, (n, ...).
-        probes: number of changes.
-        rng: stream of the noise.
+    The changes of the generator's decoder are noise of a tenth of each tensor's spread; ``latents`` (n, ...) are those
+    of the items.
     """
     plain = modality.soft_release(generator.decode(generator.decoder, latents))
     effects = []
@@ -141,7 +137,7 @@ def reachable(modality: Modality, generator: Generator, latents: Tensor, probes:
 
 
 def trained_keys(content: Tensor, spec: DecentralizedAttribution, rng: torch.Generator) -> Tensor:
-    """Orthonormal keys (bits, values) with φᵀx ≥ margin for authentic ``content`` (N, values), as far as there are such.
+    """Orthonormal keys (bits, values), φᵀx ≥ margin for authentic ``content`` (N, values) as far as there are such.
 
     Each minimises the mean of [margin - φᵀx]₊ among the directions that earlier keys leave. It starts where the mean
     item is on neither side, so that training ends near the margin, and a user's decoder has not far to go.

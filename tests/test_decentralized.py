@@ -70,8 +70,8 @@ def test_copies_of_single_keys_are_attributed_and_the_public_decoder_is_not(code
 
 
 def test_a_copy_carries_any_code_under_the_contract(codec: Any, paint: PaintGenerator, tmp_path: Path) -> None:
-    assert isinstance(codec, Codec) and isinstance(SCHEME, Scheme)
     assert (SCHEME.bits, codec.bits, codec.removable) == (4, 4, False) and codec.fit_seconds >= 0
+    assert isinstance(codec, Codec) and isinstance(SCHEME, Scheme)
     word, before, modality = torch.tensor([1, 0, 1, 1]), tensors(paint.decoder), Toy()
     marked = codec.modulate(paint.decoder, word)
     assert list(marked.state_dict()) == list(paint.decoder.state_dict())
@@ -96,10 +96,10 @@ def test_what_has_no_key_is_refused(codec: Any, paint: PaintGenerator) -> None:
 def test_keys_lie_where_the_decoder_reaches(paint: PaintGenerator) -> None:
     """A decoder whose last bias alone has any effect can move content by three constant colours, and no further."""
     modality, generator = Toy(), PaintGenerator()
+    weight, bias = (generator.decoder.get_parameter(name) for name in ("8.weight", "8.bias"))
     with torch.no_grad():
-        generator.decoder[8].weight.zero_()
-        generator.decoder[8].bias.copy_(torch.tensor([0.1, -0.2, 0.3]))
-        generator.decoder[8].weight.requires_grad_(False)
+        weight.zero_()
+        bias.copy_(torch.tensor([0.1, -0.2, 0.3]))
     basis = reachable(modality, generator, generator.latents([""] * 4, stream(0)), 12, stream(1))
     assert basis.shape == (12, 768) and torch.allclose(basis @ basis.T, torch.eye(12), atol=1e-4)
     colours = torch.eye(3).repeat_interleave(256, 1) / 16
