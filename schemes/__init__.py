@@ -29,6 +29,7 @@ HARDENINGS = {
     "noise": Hardening(weight_noise=0.2),
     "sharpness": Hardening(sharpness=0.05),
     "purification": Hardening(purification=2),
+    "unrolled": Hardening(purification=1, unrolled=True),
     "path": Hardening(path=0.3),
     "quantisation": Hardening(quantisation=4, pruning=0.5),
     "adaptation": Hardening(adaptation=1000),
