@@ -28,6 +28,7 @@ from bench.protocol import Attack, Attacker, Codec, Content, ContentAttack, Mode
 from bench.results import Cell
 from bench.rng import child, stream
 from bench.rows import Book, Kind, Label, coalition_rows, fingerprinted_rows, negative_rows, stack
+from bench.white_box import weight_accuracy, white_box
 
 
 class Subject:
@@ -48,6 +49,7 @@ class Subject:
         codes = code_book(ground.plan, scheme, codec.bits)
         self.book = Book(codes, threshold(codec.bits, len(codes), ground.plan.fpr))
         self.copy_seconds: list[float] = []
+        self.copies_read: list[float | None] = []
 
     def measure(self, attack: Attack | None) -> Cell:
         """The cell of ``attack``, or of no attack."""
@@ -80,6 +82,7 @@ class Subject:
             began = time.perf_counter()
             decoder = self.decoder(user)
             self.copy_seconds.append(time.perf_counter() - began)
+            self.copies_read.append(self._read_weights(decoder, user))
             content.append(self.engine.content(decoder, self.ground.latents[user]))
             report(f"{self.scheme}: fingerprinted content", user + 1, self.plan.users)
         return content
@@ -101,7 +104,7 @@ class Subject:
             "fit_seconds": getattr(self.codec, "fit_seconds", None),
             "removable": self.codec.removable,
         }
-        return Cell(stack(tables), {"seconds": 0.0, **speed, **self._quality()})
+        return Cell(stack(tables), {"seconds": 0.0, **speed, **self._quality(), **white_box(self.copies_read)})
 
     def _quality(self) -> dict[str, float]:
         """Fréchet and kernel distance to real content, before and after fingerprinting, on the same latents."""
@@ -186,16 +189,21 @@ class Subject:
         users = range(self.plan.attacked_users)
         label, attacker, seconds = self._label(attack), self.attacker, 0.0
         attacked: list[Content] = []
+        weights: list[float | None] = []
         for user in users:
             decoder, rng = self.decoder(user), self.ground.attack_stream(plain_repr(attack), user)
             began = time.perf_counter()
             decoder = attack(decoder, attacker, rng)
             seconds += time.perf_counter() - began
+            weights.append(self._read_weights(decoder, user))
             attacked.append(self.engine.content(decoder, self.ground.latents[user]))
             report(f"{self.scheme}: {label.repr}", user + 1, len(users))
         soft, paired = self._read_and_compare(attacked, users)
         rows = fingerprinted_rows(label, soft, self.book, paired, self.plan.items)
-        return Cell(rows, {"seconds": seconds, **self._damage(attacked, users)})
+        return Cell(rows, {"seconds": seconds, **self._damage(attacked, users), **white_box(weights)})
+
+    def _read_weights(self, decoder: nn.Module, user: int) -> float | None:
+        return weight_accuracy(self.codec, decoder, self.ground.decoder, self.book.codes[user])
 
     def _coalition(self, attack: Coalition) -> Cell:
         groups = coalition_members(self.plan, attack.users)

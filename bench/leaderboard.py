@@ -27,6 +27,7 @@ from bench.report import Row, write_csv
 from bench.results import Cell, Results
 from bench.rng import stream
 from bench.rows import MORE, SCHEMA, column, soft_bits
+from bench.white_box import white_box_columns
 
 POOLS = (1, 5, 20)
 """Items of one user that are read together."""
@@ -167,6 +168,7 @@ def attack_row(score: Score) -> Row:
         "items": len(score.groups),
         "seconds": summary["seconds"],
         "repr": summary["repr"],
+        **white_box_columns(summary, score.plan.seed),
     }
 
 
@@ -221,6 +223,7 @@ def leaderboard_row(score: Score, lines: Sequence[Row]) -> Row:
         "preset": score.plan.name,
         "version": info["version"],
         **_details(score),
+        **white_box_columns(summary, score.plan.seed),
         **{name: value for name, value in summary.items() if name.startswith("opinion")},
     }
 

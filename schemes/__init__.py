@@ -8,8 +8,9 @@ from pathlib import Path
 
 from bench.folders import cache_folder
 from bench.protocol import Codec, Generator, Modality, Scheme
-from schemes import files, posthoc, stable_signature, uchida, weight_modulation
+from schemes import decentralized, files, posthoc, stable_signature, uchida, weight_modulation
 from schemes.coding import BCH, ErrorCorrected, Repetition, corrected
+from schemes.decentralized import DecentralizedAttribution
 from schemes.encoder import HiDDeN
 from schemes.files import Binder, decoder_digest, fits
 from schemes.hardening import Hardening
@@ -28,6 +29,7 @@ HARDENINGS = {
     "noise": Hardening(weight_noise=0.2),
     "sharpness": Hardening(sharpness=0.05),
     "purification": Hardening(purification=2),
+    "unrolled": Hardening(purification=1, unrolled=True),
     "path": Hardening(path=0.3),
     "quantisation": Hardening(quantisation=4, pruning=0.5),
     "adaptation": Hardening(adaptation=1000),
@@ -52,6 +54,7 @@ SCHEMES: dict[str, Scheme] = {
     **{f"wouaf-{name}": ErrorCorrected(replace(WOUAF, bits=each.length), each) for name, each in CODES.items()},
     "hidden": WeightModulation(HiDDeN()),
     "stable-signature": StableSignature(),
+    "decentralized": DecentralizedAttribution(),
     "dwt-dct": PostHoc(HaarCosine()),
     "additive": PostHoc(Additive()),
     "uchida": Uchida(),
@@ -63,6 +66,7 @@ BINDERS: dict[str, Binder] = {
     posthoc.FORMAT: posthoc.bind,
     uchida.FORMAT: uchida.bind,
     stable_signature.FORMAT: stable_signature.bind,
+    decentralized.FORMAT: decentralized.bind,
 }
 """What rebuilds a codec, by the format of its file."""
 

@@ -219,6 +219,19 @@ class ErrorCorrectedCodec:
         """Soft payload bits (B, bits) of observed tensors."""
         return self.code.decode(self.inner.read(tensor))
 
+    @property
+    def reads_weights(self) -> bool:
+        """As the inner codec."""
+        return bool(getattr(self.inner, "reads_weights", False))
+
+    def read_weights(self, decoder: nn.Module, public: nn.Module) -> Tensor:
+        """Soft payload bits (bits,) from the weights of ``decoder`` beside the public ones.
+
+        Raises:
+            UserError: when the inner codec cannot be read from weights.
+        """
+        return self.code.decode(self.inner.read_weights(decoder, public)[None])[0]
+
     def save(self, path: Path) -> None:
         """Write the inner codec, which names the code."""
         self.inner.save(path)

@@ -33,6 +33,8 @@ class Hardening:
             Minimization", ICLR 2021, arXiv:2010.01412, on the fingerprint's loss only, as OmniMark, AAAI 2025, does.
         purification: steps of fine-tuning towards unmarked content before the bits are asked for, their gradient taken
             as given: first-order MAML, Finn et al., ICML 2017, arXiv:1703.03400, sec. 5.2.
+        unrolled: whether the bits' gradient goes through those steps, too: second-order MAML, sec. 2 there. Steps are
+            then along the gradient, as long in every layer as the signed ones, which have no gradient.
         path: smallest share of the way from the public decoder to the user's at which the bits are asked for; the share
             is drawn evenly up to 1, which is off. Path smoothing of "RoMa", NeurIPS 2025.
         quantisation: fewest bits to which weights are rounded, up to 8, with a straight-through gradient.
@@ -47,6 +49,7 @@ class Hardening:
     weight_noise: float = 0.0
     sharpness: float = 0.0
     purification: int = 0
+    unrolled: bool = False
     path: float = 1.0
     quantisation: int = 0
     pruning: float = 0.0
@@ -151,7 +154,8 @@ def changes(spec: Hardening) -> list[Change]:
     listed: list[tuple[bool, Change]] = [
         (spec.weight_noise > 0, lambda trial, weights, rng: _noisy(weights, spec.weight_noise, rng)),
         (spec.sharpness > 0, lambda trial, weights, rng: _sharpened(trial, weights, spec.sharpness)),
-        (spec.purification > 0, lambda trial, weights, rng: _purified(trial, weights, spec.purification)),
+        (spec.purification > 0 and not spec.unrolled, lambda trial, weights, rng: _purified(trial, weights, spec)),
+        (spec.purification > 0 and spec.unrolled, lambda trial, weights, rng: _unrolled(trial, weights, spec)),
         (spec.path < 1, lambda trial, weights, rng: _interpolated(trial, weights, spec.path, rng)),
         (spec.quantisation > 0, lambda trial, weights, rng: _quantised(weights, spec.quantisation, rng)),
         (spec.pruning > 0, lambda trial, weights, rng: _pruned(weights, spec.pruning, rng)),
@@ -234,14 +238,31 @@ def _sharpened(trial: Trial, weights: Weights, length: float) -> Weights:
     return Weights(moved, weights.others)
 
 
-def _purified(trial: Trial, weights: Weights, steps: int) -> Weights:
-    for _ in range(steps):
+def _purified(trial: Trial, weights: Weights, spec: Hardening) -> Weights:
+    for _ in range(spec.purification):
         leaves = {name: value.detach().requires_grad_() for name, value in weights.effective.items()}
         loss = trial.content_loss(Weights(leaves, weights.others))
         gradients = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
         moved = {}
         for (name, value), gradient in zip(weights.effective.items(), gradients, strict=True):
             moved[name] = value if gradient is None else value - PURIFICATION_RATE * gradient.sign()
+        weights = Weights(moved, weights.others)
+    return weights
+
+
+def _unrolled(trial: Trial, weights: Weights, spec: Hardening) -> Weights:
+    """Steps of gradient descent that stay in the graph, so that the bits' gradient knows how a purifier reacts."""
+    for _ in range(spec.purification):
+        # A layer without a graph of its own gets one, so that every layer is purified, marked or not.
+        start = {name: v if v.requires_grad else v.detach().requires_grad_() for name, v in weights.effective.items()}
+        loss = trial.content_loss(Weights(start, weights.others))
+        gradients = torch.autograd.grad(loss, list(start.values()), create_graph=True, allow_unused=True)
+        moved = {}
+        for (name, value), gradient in zip(start.items(), gradients, strict=True):
+            if gradient is not None:
+                length = PURIFICATION_RATE * gradient.numel() ** 0.5
+                value = value - length * gradient / gradient.norm().clamp_min(1e-12)
+            moved[name] = value
         weights = Weights(moved, weights.others)
     return weights
 

@@ -83,6 +83,7 @@ class UchidaCodec:
     margin: float
     about: Mapping[str, str]
     removable: ClassVar[bool] = False
+    reads_weights: ClassVar[bool] = True
 
     @property
     def bits(self) -> int:

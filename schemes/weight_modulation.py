@@ -136,13 +136,18 @@ class WeightModulationCodec:
         """Write everything as half-precision safetensors, atomically."""
         files.write(path, self.about, {"modulator": self.modulator.state_dict(), "reader": self.reader.state_dict()})
 
+    @property
+    def reads_weights(self) -> bool:
+        """Whether the modulation's code can be read from weights."""
+        return hasattr(self.modulator, "read_weights") and bool(getattr(self.modulator, "reads_weights", True))
+
     def read_weights(self, decoder: nn.Module, public: nn.Module) -> Tensor:
         """Soft bits (bits,) from the weights of ``decoder`` beside the public ones.
 
         Raises:
             UserError: when the modulation cannot be read from weights.
         """
-        if not hasattr(self.modulator, "read_weights"):
+        if not self.reads_weights:
             kind = type(self.modulator).__name__
             raise UserError(f"{kind}: expected a modulation that can be read from weights, found one that cannot")
         bits: Tensor = self.modulator.read_weights(decoder, public)  # type: ignore[operator]

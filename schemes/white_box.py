@@ -14,6 +14,11 @@ class WhiteBox(Protocol):
     It tells a code that an attack on the decoder wiped out from one that content no longer shows.
     """
 
+    @property
+    def reads_weights(self) -> bool:
+        """Whether :meth:`read_weights` can: whether this codec's modulation leaves a code that weights show."""
+        ...
+
     def read_weights(self, decoder: nn.Module, public: nn.Module) -> Tensor:
         """Soft bits (bits,) in the weights of ``decoder``, given the public one.
 

@@ -20,7 +20,8 @@ from schemes.modulations.routed import choices
 from schemes.modulations.templates import Templates
 from tests.test_modulations import BITS, CASES, LAYERS, build, codes, relative
 
-SPECIAL = ["Normalisation", "FunctionInvariant"]
+INVARIANT = ["FunctionInvariant", "InvariantScaling"]
+SPECIAL = ["Normalisation", *INVARIANT]
 """Those that touch no single weighted layer; they have decoders of their own below."""
 WEIGHTED = [name for name in MODULATIONS if name not in SPECIAL]
 IDENTITY = ["Residual", "LowRank", "Routed", "TaskVectors", "Normalisation"]
@@ -28,7 +29,7 @@ IDENTITY = ["Residual", "LowRank", "Routed", "TaskVectors", "Normalisation"]
 MIXING = ["Rotation", "Orthogonal"]
 TWO_INPUTS = [*MIXING, "Demodulated"]
 """Those that leave a filter of one input channel alone."""
-BLACK_BOX = [name for name in MODULATIONS if name != "FunctionInvariant"]
+BLACK_BOX = [name for name in MODULATIONS if name not in INVARIANT]
 
 
 class Normed(nn.Module):
@@ -74,9 +75,16 @@ def swappable(kind: str = "conv2d") -> tuple[nn.Module, Tensor]:
     return model, torch.randn(3, 4, *[5] * (layers[0].weight.ndim - 2), generator=stream(0, kind))
 
 
+def scalable(kind: str = "conv2d") -> tuple[nn.Module, Tensor]:
+    """The same with an activation that scales along."""
+    model, x = swappable(kind)
+    model[1] = nn.LeakyReLU(0.2)  # type: ignore[index]
+    return model, x
+
+
 def decoder_for(name: str) -> tuple[nn.Module, Tensor]:
     if name in SPECIAL:
-        return normed() if name == "Normalisation" else swappable()
+        return {"Normalisation": normed, "InvariantScaling": scalable}.get(name, swappable)()
     return build("conv2d", "plain")
 
 
@@ -126,12 +134,13 @@ def test_merged_equals_applied_where_no_single_layer_is_touched(name: str) -> No
     with modulator.applied(model, words):
         batched = model(x)
     copies = [merged(model, modulator, word) for word in words]
-    assert relative(batched, torch.cat([copy(x[i : i + 1]) for i, copy in enumerate(copies)])) <= 1e-5
+    allowed = 1e-3 if name == "InvariantScaling" else 1e-5  # a norm's epsilon does not scale along
+    assert relative(batched, torch.cat([copy(x[i : i + 1]) for i, copy in enumerate(copies)])) <= allowed
     assert torch.equal(model(x), plain)
     assert list(copies[0].state_dict()) == list(model.state_dict())
     states = [torch.cat([value.flatten() for value in copy.state_dict().values()]) for copy in copies]
     assert relative(states[0], states[1]) > 1e-4
-    assert (relative(batched, plain) > 1e-3) == (name != "FunctionInvariant")
+    assert (relative(batched, plain) > 1e-3) == (name not in INVARIANT)
 
 
 @pytest.mark.parametrize("kind", ["conv2d", "conv2d-grouped", "transposed1d", "linear"])
@@ -278,7 +287,9 @@ def test_the_cosine_basis_is_the_one_of_scipy() -> None:
     assert torch.allclose(cosine_basis(7).double(), torch.from_numpy(expected), atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["SpreadSpectrum", "Dither", "Frequency", "FunctionInvariant"])
+@pytest.mark.parametrize(
+    "name", ["Amplitude", "SpreadSpectrum", "Dither", "Frequency", "FunctionInvariant", "InvariantScaling"]
+)
 def test_whoever_holds_the_secret_reads_the_weights(name: str) -> None:
     with fenced(0):
         model = nn.Sequential(*[nn.Conv2d(16, 16, 3) for _ in range(3)], nn.SiLU(), nn.Conv2d(16, 4, 1))
@@ -337,12 +348,40 @@ def test_swapped_channels_leave_the_function_alone(kind: str) -> None:
     assert relative(marked.get_parameter("5.weight"), model.get_parameter("5.weight")) > 0.1
 
 
+@pytest.mark.parametrize("kind", ["conv1d", "conv2d", "conv3d", "transposed2d"])
+def test_scaled_channels_leave_the_function_alone(kind: str) -> None:
+    """Twelve channels around an activation, and two groups of a norm, which undoes it up to its epsilon."""
+    model, x = scalable(kind)
+    modulator = MODULATIONS["InvariantScaling"]().bind(model, 14, stream(0))
+    word = codes(1, 14)[0]
+    marked = merged(model, modulator, word)
+    assert relative(marked(x), model(x)) <= 1e-3
+    for name in ("0.weight", "2.weight", "4.weight"):
+        assert relative(marked.get_parameter(name), model.get_parameter(name)) > 0.1
+    assert torch.equal(modulator.read_weights(marked, model) > 0, word > 0)
+    with pytest.raises(UserError, match=r"^decoder Sequential: expected 15 gains that can be undone, found 14$"):
+        MODULATIONS["InvariantScaling"]().bind(model, 15, stream(0))
+
+
+def test_scaled_snakes_leave_the_function_alone() -> None:
+    from diffusers.models.autoencoders.autoencoder_oobleck import OobleckResidualUnit
+
+    with fenced(0):
+        unit = OobleckResidualUnit(16).eval()
+    x = torch.randn(2, 16, 40, generator=stream(0))
+    model = unit.requires_grad_(False)
+    modulator = MODULATIONS["InvariantScaling"]().bind(model, 8, stream(0))
+    marked = merged(model, modulator, codes(1, 8)[0])
+    assert relative(marked(x), model(x)) <= 1e-5
+    assert not torch.equal(marked.get_parameter("snake2.alpha"), model.get_parameter("snake2.alpha"))
+
+
 def test_more_bits_than_pairs_are_refused() -> None:
     with pytest.raises(UserError, match=r"^decoder Sequential: expected 11 pairs .* swap, found 10$"):
         MODULATIONS["FunctionInvariant"]().bind(swappable()[0], 11, stream(0))
 
 
-@pytest.mark.parametrize("name", ["FunctionInvariant", "Normalisation", "Demodulated", "Routed", "Orthogonal"])
+@pytest.mark.parametrize("name", [*INVARIANT, "Normalisation", "Demodulated", "Routed", "Orthogonal"])
 def test_an_autoencoder_is_marked_as_it_is_trained(name: str) -> None:
     from diffusers import AutoencoderKL
 

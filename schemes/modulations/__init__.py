@@ -11,6 +11,7 @@ from schemes.modulations.differential import Differential
 from schemes.modulations.dither import Dither
 from schemes.modulations.frequency import Frequency
 from schemes.modulations.invariant import FunctionInvariant
+from schemes.modulations.invariant_scaling import InvariantScaling
 from schemes.modulations.low_rank import LowRank
 from schemes.modulations.normalisation import Normalisation
 from schemes.modulations.orthogonal import Orthogonal
@@ -42,6 +43,7 @@ MODULATIONS: dict[str, type[Any]] = {
         Differential,
         Templates,
         FunctionInvariant,
+        InvariantScaling,
         TaskVectors,
     )
 }

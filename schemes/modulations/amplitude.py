@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from bench.rng import fenced
-from bench.weights import input_axis, input_channels, scaled_weight
-from schemes.modulations.layers import hooked, modulated_layers
+from bench.weights import effective_weight, input_axis, input_channels, scaled_weight
+from schemes.modulations.layers import canonical, hooked, modulated_layers
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,29 @@ class GainMap(nn.Module):
     def weights(self, decoder: nn.Module, code: Tensor) -> dict[str, Tensor]:
         """Effective weights under one code; see :class:`schemes.modulations.contract.Modulator`."""
         return gains_merged(decoder, self.gains(code[None]))
+
+    @property
+    def reads_weights(self) -> bool:
+        """Whether gains are linear in the code, so that they can be solved for it."""
+        return len(self.mapping) == 0
+
+    @torch.no_grad()
+    def read_weights(self, decoder: nn.Module, public: nn.Module) -> Tensor:
+        """Soft bits (bits,): the code whose gains are nearest to what the public weights were multiplied by.
+
+        Least squares over all modulated weights, the best estimate under white noise on them; ±1 without any.
+        """
+        gains, energy = [], []
+        for name in self.layers:
+            layers = [each.get_submodule(name) for each in (decoder, public)]
+            found, base = (canonical(layer, effective_weight(layer).detach()).double().cpu() for layer in layers)
+            energy.append(base.square().sum((1, 3)).flatten())  # (groups, out, in, kernel)
+            gains.append((found * base).sum((1, 3)).flatten() / energy[-1].clamp_min(1e-30))
+        weight, matrix = torch.cat(energy), self.affine.weight.double().cpu()  # (channels,), (channels, bits)
+        change = torch.cat(gains) - 1 - self.affine.bias.double().cpu()
+        normal = matrix.T @ (weight[:, None] * matrix)
+        soft: Tensor = torch.linalg.pinv(normal, hermitian=True) @ (matrix.T @ (weight * change))
+        return soft.float()
 
     def applied(self, decoder: nn.Module, codes: Tensor) -> contextlib.AbstractContextManager[None]:
         """Scale the inputs of each layer instead of its weight: the same product, batched over codes."""
