@@ -81,7 +81,7 @@ CASES = {
         axes=5,
         off=0.3,
         off_encoded=0.15,
-        accuracy=0.85,
+        accuracy=0.65,  # a quarter of the bits is lost on 512 items
         fidelity=0.9,
     ),
 }
@@ -106,7 +106,7 @@ def files(name: str) -> list[Path]:
 
 def test_every_modality_has_one() -> None:
     assert CASES.keys() == MODALITIES.keys()
-    assert {value for parameter in SHIPPED for value in parameter.values[:1]} >= {"audio", "image"}, "with codecs"
+    assert {value for parameter in SHIPPED for value in parameter.values[:1]} == CASES.keys(), "each with a codec"
 
 
 @pytest.mark.parametrize("name", CASES)
