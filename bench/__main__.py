@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from bench import commands, generator_commands, tracing_commands
+from bench import commands, compare_commands, generator_commands, tracing_commands
 from bench.protocol import UserError
 
 
@@ -37,6 +37,7 @@ app = typer.Typer(
 )
 app.command("run")(commands.run)
 app.command("fit")(commands.fit)
+app.command("compare")(compare_commands.compare_command)
 app.command("generate")(tracing_commands.generate)
 app.command("trace")(tracing_commands.trace)
 app.command("export")(generator_commands.export)
