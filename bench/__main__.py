@@ -44,7 +44,7 @@ app.command("export")(generator_commands.export)
 app.command("inspect")(generator_commands.inspect)
 app.command("list")(commands.list_)
 app.command("leaderboard")(commands.leaderboard)
-app.command("figures")(commands.figures)
+app.command("figures")(compare_commands.figures)
 app.command("show")(commands.show)
 
 

@@ -203,16 +203,6 @@ def leaderboard(folder: Folder, as_json: Json = False) -> None:
         printed.paths(printed.console(), written)
 
 
-def figures(folder: Folder, as_json: Json = False) -> None:
-    """Draw the figures of a results folder again from its tables."""
-    read_info(folder)
-    drawn = _draw(folder)
-    if as_json:
-        print_json([str(path) for path in drawn])
-    else:
-        printed.paths(printed.console(), drawn)
-
-
 def show(folder: Folder, as_json: Json = False) -> None:
     """Print the leaderboard of a results folder, and how it was made."""
     info = read_info(folder)

@@ -204,7 +204,7 @@ def kept(bench: Bench, title: tuple[str, int], entrant: Entrant, plan: Plan) -> 
 
 
 def learning(log: str) -> dict[str, float | None]:
-    """Steps and seconds until the running bit accuracy of a training's log was 0.9, and 0.99; None when it never was."""
+    """Steps and seconds until the running bit accuracy in a training's log was 0.9, and 0.99; None for never."""
     rows = json.loads(log)
     found: dict[str, float | None] = {}
     for label, level in (("90", 0.9), ("99", 0.99)):
@@ -214,7 +214,7 @@ def learning(log: str) -> dict[str, float | None]:
 
 
 def changed_bytes(decoder: nn.Module, codec: Codec) -> int:
-    """Size of what one user's copy has otherwise than the public decoder: what a copy costs beyond it, without a code."""
+    """Size of what one user's copy has otherwise than the public decoder: what storing it would cost."""
     code = torch.randint(2, (codec.bits,), generator=stream(0, "changed bytes"))
     copy, public = codec.modulate(decoder, code).state_dict(), decoder.state_dict()
     return sum(

@@ -1,4 +1,4 @@
-"""``python -m bench compare``: which fingerprint survives attacks on the decoder."""
+"""``python -m bench compare`` and ``figures``: which fingerprint survives attacks on the decoder, and how it looks."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from bench.compare import SIZES, Bench, Size, compare
 from bench.engine import pick_device, set_up
 from bench.presets import Plan
 from bench.progress import shown
-from bench.protocol import Attack, Generator, Modality
+from bench.protocol import Attack, Generator, Modality, UserError
 from bench.registry import lookup
+from bench.results import read_info
 from bench.selection import find_modality, held_families, load_generator, matched
 
 
@@ -84,3 +85,39 @@ def _plan(size: Size, device: str) -> Plan:
 def _attacks(size: Size, modality: Modality, generator: Generator) -> list[Attack]:
     families: Any = held_families(modality, generator)
     return [families[name].make(strength) for name, strengths in size.attacks.items() for strength in strengths]
+
+
+def figures(
+    folder: Annotated[Path | None, typer.Argument(help="A results folder; default every committed one.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Draw the figures of a results folder, or of a comparison, again from its tables."""
+    drawn = [path for each in ([folder] if folder else _committed()) for path in _drawn_again(each)]
+    if as_json:
+        print_json([str(path) for path in drawn])
+    else:
+        printed.paths(printed.console(), drawn)
+
+
+def _committed() -> list[Path]:
+    """Results folders that belong to the repository.
+
+    Raises:
+        UserError: when there is none here.
+    """
+    root = Path("leaderboards")
+    found = [*sorted(root.glob("*/reference")), *sorted(root.glob("*/comparison"))]
+    if not found:
+        raise UserError(f"{root}: expected */reference or */comparison below it, found neither")
+    return found
+
+
+def _drawn_again(folder: Path) -> list[Path]:
+    if (folder / "compare.json").is_file():
+        from bench.compare_figures import draw_comparison
+
+        return draw_comparison(folder)
+    read_info(folder)
+    from bench.figures import draw
+
+    return draw(folder)

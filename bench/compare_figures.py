@@ -34,7 +34,8 @@ PAPER: Any = RC | {
 ALWAYS = ("amplitude", "amplitude+noise")
 SHOWN = 7
 """Series in a figure of curves: :data:`ALWAYS`, and those that keep most at the first loss."""
-METRICS = {"psnr": "PSNR lost (dB)", "si_sdr": "SI-SDR lost (dB)", "iou": "IoU lost"}
+METRICS = {"psnr": ("PSNR", " dB"), "si_sdr": ("SI-SDR", " dB"), "iou": ("IoU", "")}
+"""How figures write a paired metric, and its unit."""
 
 Plot = Callable[[dict[str, Table]], tuple[Figure, Table]]
 
@@ -104,7 +105,10 @@ def against_loss(tables: dict[str, Table], column: str, label: str) -> tuple[Fig
             axes.axhline(0.5, color=GREY, linewidth=0.7, linestyle=":")
         axes.set_title(drawing.words(attack), loc="left")
         axes.set_ylim(*((0.45, 1.02) if column == "bit_accuracy" else (-0.03, 1.03)))
-    figure.supxlabel(METRICS.get(metric, f"{metric} lost"), fontsize=PAPER["font.size"])
+    title, unit = METRICS.get(metric, (metric, ""))
+    figure.supxlabel(
+        f"{title} that the attack costs{f' ({unit.strip()})' if unit else ''}", fontsize=PAPER["font.size"]
+    )
     figure.supylabel(label, fontsize=PAPER["font.size"])
     _legend(figure, series)
     return figure, means
@@ -148,13 +152,14 @@ def heat_map(tables: dict[str, Table]) -> tuple[Figure, Table]:
     axes.set_xticks(
         range(len(grid.columns)),
         grid.columns,
-        rotation=35 if wide == PAGE else 0,
-        ha="right" if wide == PAGE else "center",
+        rotation=35,
+        ha="right",
     )
     axes.set_yticks(range(len(grid)), grid.index)
     axes.grid(visible=False)
     figure.colorbar(picture, ax=axes, label="Bit accuracy", pad=0.01)
-    axes.set_title(f"Weight noise, {METRICS.get(metric, metric)}: {first:g}", loc="left")
+    title, unit = METRICS.get(metric, (metric, ""))
+    axes.set_title(f"Weight noise that costs {first:g}{unit} of {title}", loc="left")
     return figure, heat
 
 
@@ -191,21 +196,22 @@ def cost(tables: dict[str, Table]) -> tuple[Figure, Table]:
         values = means[column].clip(lower=1e-4)
         axes.scatter(values, places, color=look.colour, marker=look.marker, s=10, label=label)
     axes.set_yticks(places, means["name"])
-    axes.set(xscale="log", xlabel="Seconds")
+    axes.set(xscale="log", xlabel="Seconds", ylim=(-0.8, len(means) - 0.2))
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     return figure, means
 
 
 def bits(tables: dict[str, Table]) -> tuple[Figure, Table]:
-    """Accuracy of each bit, the worst on the left: without attack, and under the strongest noise on weights."""
+    """Accuracy of each bit, the worst on the left: without attack, and under noise on weights of the middle strength."""
     names, table = shown_names(tables), tables["bits"]
     noise = table["attack"] == "WeightNoise"
-    strongest = table.loc[noise, "strength"].max()
-    table = table[table["name"].isin(names) & (~noise | (table["strength"] == strongest))]
+    strengths = sorted(table.loc[noise, "strength"].unique())
+    middle = strengths[len(strengths) // 2]
+    table = table[table["name"].isin(names) & (~noise | (table["strength"] == middle))]
     means = table.groupby(["name", "attack", "bit"], sort=False)["accuracy"].mean().reset_index()
     figure, panels = drawing.grid(2, columns=2, height=1.7, width=PAGE)
     series = drawing.looks(names)
-    titles = {"none": "No attack", "WeightNoise": f"Weight noise {strongest:g}"}
+    titles = {"none": "No attack", "WeightNoise": f"Weight noise {middle:g}"}
     for (attack, title), axes in zip(titles.items(), panels, strict=True):
         for name, look in series.items():
             values = np.sort(means[(means["name"] == name) & (means["attack"] == attack)]["accuracy"])

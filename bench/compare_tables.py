@@ -110,8 +110,10 @@ def heat(curves: Sequence[Row], losses: Sequence[float], attack: str = "WeightNo
         ["name", "modulation", "recipe"], sort=False
     ):
         seeds = [each.sort_values("loss") for _, each in part.groupby("seed")]
-        clean = float(np.mean([each.loc[each["strength"] == 0, "bit_accuracy"].iloc[0] for each in seeds]))
-        row = {"name": name, "modulation": modulation, "recipe": recipe, "seeds": len(seeds), "clean": clean}
+        unharmed = part[part["strength"] == 0]
+        clean, fidelity = float(unharmed["bit_accuracy"].mean()), float(unharmed["paired"].mean())
+        row = {"name": name, "modulation": modulation, "recipe": recipe, "seeds": len(seeds)}
+        row |= {"clean": clean, "paired": fidelity}
         for loss in losses:
             found = [_at(each, loss) for each in seeds]
             row |= {"paired_metric": part["paired_metric"].iloc[0], f"at_{loss:g}": float(np.mean(found))}

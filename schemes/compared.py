@@ -1,8 +1,8 @@
 """Who meets whom in the comparison of fingerprints: ways to write a code × recipes, and baselines.
 
-All are trained to the same fidelity: the knob is the weight of the quality terms, which a controller sets in every step
-until the PSNR to the public decoder's output is the budget (:class:`schemes.training.Progress`). Reader and steps are the
-same for all.
+All are trained to the same fidelity: the knob is the weight of the quality terms, which a controller sets in every
+step until the PSNR to the public decoder's output is the budget (:class:`schemes.training.Progress`). Reader and steps
+are the same for all.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from bench.protocol import Scheme
-from schemes import HARDENINGS, SCHEMES, WOUAF
+from schemes import CODES, HARDENINGS, SCHEMES, WOUAF
 from schemes.coding import ErrorCorrected
 from schemes.decentralized import DecentralizedAttribution
 from schemes.hardening import Hardening
@@ -54,10 +54,7 @@ ENTRIES = (
     Entry("amplitude", bits=48),
     Entry("function-invariant", ("plain",)),
 )
-BASELINES = (
-    *("hidden", "stable-signature", "decentralized", "dwt-dct", "additive", "uchida"),
-    *("wouaf-bch", "wouaf-repetition"),
-)
+BASELINES = ("hidden", "stable-signature", "decentralized", "dwt-dct", "additive", "uchida")
 REPEATED = ("amplitude", "amplitude+noise")
 """Trained with several seeds, beside those that are asked for."""
 
@@ -67,7 +64,7 @@ class Contestant(NamedTuple):
 
     Attributes:
         modulation: row of the heat map.
-        recipe: its column; a baseline has its own.
+        recipe: its column.
         scheme: the description.
     """
 
@@ -92,8 +89,11 @@ def contestants(steps: int, pool: int, psnr_db: float) -> dict[str, Contestant]:
             scheme = dataclasses.replace(_trained(modulation), bits=entry.bits, recipe=RECIPES[recipe])
             name = row if recipe == "plain" else f"{row}+{recipe}"
             found[name] = Contestant(row, recipe, sized(scheme, steps, pool, psnr_db))
+    for code in CODES:
+        scheme = sized(SCHEMES[f"wouaf-{code}"], steps, pool, psnr_db)
+        found[f"amplitude+{code}"] = Contestant("amplitude", code, scheme)
     for name in BASELINES:
-        found[name] = Contestant(name, "baseline", sized(SCHEMES[name], steps, pool, psnr_db))
+        found[name] = Contestant(name, "plain", sized(SCHEMES[name], steps, pool, psnr_db))
     return found
 
 
