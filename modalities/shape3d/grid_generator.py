@@ -113,19 +113,20 @@ class GridGenerator:
         return torch.cat(parts).float().cpu()
 
     def training_latents(self, n: int, rng: torch.Generator) -> Tensor:
-        """Latents as the generator makes them (three of eight), and of real parts that it learned (the rest).
+        """Latents as the generator makes them (three of four), and of real parts that it learned (the rest).
 
-        None of the parts, and none of the captions, is behind a benchmark prompt.
+        Sampled shapes are harder to read, by 1 to 3 points of bit accuracy where a codec saw three in eight. None of the
+        parts, and none of the captions, is behind a benchmark prompt.
         """
         rows = data.rows_of(("fit",))  # first: a missing data set must not be found after minutes of sampling
-        drawn = torch.randint(len(rows), (n - 3 * n // 8,), generator=rng).tolist()
+        drawn = torch.randint(len(rows), (n - 3 * n // 4,), generator=rng).tolist()
         colours = torch.randint(VARIANTS, (len(drawn),), generator=rng).tolist()
         encoded = [
             self.encode(data.fields([rows[i] for i in drawn[at : at + 64]], colours[at : at + 64]))
             for at in range(0, len(drawn), 64)
         ]
         known = captions("fit")
-        prompts = [known[i] for i in torch.randint(len(known), (3 * n // 8,), generator=rng).tolist()]
+        prompts = [known[i] for i in torch.randint(len(known), (3 * n // 4,), generator=rng).tolist()]
         made = []
         for start in range(0, len(prompts), self.batch):
             part = prompts[start : start + self.batch]

@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bench.protocol import Mesh
+from modalities.shape3d import scan
 from modalities.shape3d.grids import SIDE, points, sampled
-from modalities.shape3d.voxels import DENSE, Frame, frame_of, observed, smoothed
+from modalities.shape3d.scan import FINE
+from modalities.shape3d.voxels import DENSE, Frame, frame_of, observed, seen, smoothed
 
-FINE = 64
-"""Points per axis of the grid that a mesh is made from."""
 STEEPEST = 0.05
 """Least slope, per cell, that a field is taken to have: it bounds the gradient where a field is flat."""
 CUTS = 4
@@ -46,34 +46,41 @@ def released(field: Tensor) -> Mesh:
 def soft_observed(fields: Tensor, framed: Callable[[Mesh], Frame] = frame_of) -> Tensor:
     """What readers see of the released meshes of fields (B, 4, g, g, g), (B, 4, 32, 32, 32), with a gradient.
 
-    The value is that of release and observation; the gradient is that of :func:`_approximate`, in the mesh's frame,
-    which ``framed`` tells.
+    The value is that of release and observation, on a GPU that of :mod:`modalities.shape3d.scan`; the gradient is that
+    of :func:`_approximate`, in the mesh's frame, which ``framed`` tells.
     """
-    meshes = [released(field) for field in fields]
-    frames = [framed(mesh) for mesh in meshes]
-    hard = torch.stack([observed(*each) for each in zip(meshes, frames, strict=True)]).to(fields.device)
-    soft = _approximate(fields, frames)
+    with torch.autocast(fields.device.type, enabled=False):  # half precision is coarser than what readers look for
+        return _observed(fields.float(), framed)
+
+
+def _observed(fields: Tensor, framed: Callable[[Mesh], Frame]) -> Tensor:
+    base = points().to(fields)
+    if fields.is_cuda and framed is frame_of:
+        grids, boxes = scan.volumes(fields.detach())
+        hard, where = seen(grids), base / boxes.scale.view(-1, 1, 1) + boxes.centre[:, None]
+    else:
+        meshes = [released(field) for field in fields]
+        frames = [framed(mesh) for mesh in meshes]
+        hard = torch.stack([observed(*each) for each in zip(meshes, frames, strict=True)]).to(fields.device)
+        placed = [
+            (base / f.scale + torch.as_tensor(f.centre).to(base)) @ torch.as_tensor(f.turn).to(base) for f in frames
+        ]
+        where = torch.stack(placed)
+    soft = _approximate(fields, where)
     return soft + (hard - soft).detach()
 
 
-def _approximate(fields: Tensor, frames: list[Frame]) -> Tensor:
-    """Smooth function of fields that is close to what readers see.
+def _approximate(fields: Tensor, where: Tensor) -> Tensor:
+    """Smooth function of fields that is close to what readers see; ``where`` the cells' centres are, (B, 32³, 3).
 
     A surface fills a cell by one half plus its distance in cells, and the distance is value over slope. How much
     surface there is in a cell, by which its colour counts, has no gradient.
     """
-    base = points().to(fields)
-    where = torch.stack(
-        [
-            (base / frame.scale + torch.as_tensor(frame.centre).to(base)) @ torch.as_tensor(frame.turn).to(base)
-            for frame in frames
-        ]
-    )
-    seen = sampled(fields, where).view(len(fields), 4, SIDE, SIDE, SIDE)
-    slope = torch.stack(torch.gradient(seen[:, :1].detach(), dim=(2, 3, 4))).square().sum(0).sqrt()
-    filled = (0.5 + seen[:, :1] / slope.clamp_min(STEEPEST)).clamp(0, 1)
+    view = sampled(fields, where).view(len(fields), 4, SIDE, SIDE, SIDE)
+    slope = torch.stack(torch.gradient(view[:, :1].detach(), dim=(2, 3, 4))).square().sum(0).sqrt()
+    filled = (0.5 + view[:, :1] / slope.clamp_min(STEEPEST)).clamp(0, 1)
     density = CUTS * _surface(filled.detach()) + 1e-4
-    smooth = smoothed(torch.cat([filled, density, seen[:, 1:] * density], 1))
+    smooth = smoothed(torch.cat([filled, density, view[:, 1:] * density], 1))
     weight = (smooth[:, 1:2] / DENSE).clamp(max=1)
     return torch.cat([2 * smooth[:, :1] - 1, (smooth[:, 2:] / smooth[:, 1:2] - 0.5) * weight], 1)
 

@@ -62,9 +62,14 @@ def observed(mesh: Mesh, frame: Frame | None = None) -> Tensor:
         to 3 are RGB minus one half at the surface, 0 away from it. All channels of a mesh without faces are -1 and 0.
     """
     filled, density, paint = volumes(mesh, frame)
-    stacked = smoothed(torch.from_numpy(np.concatenate([filled[None], density[None], paint])).float()[None])[0]
-    colour = stacked[2:] / stacked[1].clamp_min(1e-6) - 0.5
-    return torch.cat([2 * stacked[:1] - 1, colour * (stacked[1] / DENSE).clamp(max=1)])
+    return seen(torch.from_numpy(np.concatenate([filled[None], density[None], paint])).float()[None])[0]
+
+
+def seen(grids: Tensor) -> Tensor:
+    """What :func:`observed` says of filled share, surface and paint, (B, 5, g, g, g): (B, 4, g, g, g)."""
+    stacked = smoothed(grids)
+    colour = stacked[:, 2:] / stacked[:, 1:2].clamp_min(1e-6) - 0.5
+    return torch.cat([2 * stacked[:, :1] - 1, colour * (stacked[:, 1:2] / DENSE).clamp(max=1)], 1)
 
 
 def volumes(mesh: Mesh, frame: Frame | None = None) -> Volumes:
