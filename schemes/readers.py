@@ -23,6 +23,8 @@ CORRELATED = {3: 32}
 What a gain does to a surface depends on the surface: on 1,536 pairs of meshes under opposite codes, 28 dB apart, a
 linear map from differences of these correlations to codes found 0.67 of the bits of other pairs, one from differences
 of the means and variances of all stages 0.56."""
+WIDTHS = {1: 32, 2: 32, 3: 48}
+"""Channels of the first stages by rank, where a reader names no other number."""
 FLOOR = 1e-5
 """Variance below which a patch component is taken for rounding noise: about the square of an 8-bit step."""
 
@@ -38,11 +40,12 @@ class StatisticsReader:
     correlations between such components are read too; see :data:`CORRELATED`.
 
     Attributes:
-        width: channels of the first stages; twice and four times as many after each second stride.
+        width: channels of the first stages, None for those of :data:`WIDTHS`; twice and four times as many after each
+            second stride.
         hidden: width of the perceptron.
     """
 
-    width: int = 32
+    width: int | None = None
     hidden: int = 384
 
     def build(self, originals: Tensor, bits: int) -> StatisticsNetwork:
@@ -84,7 +87,7 @@ class StatisticsNetwork(nn.Module):
 
     def __init__(self, rank: int, channels: int, bits: int, spec: StatisticsReader) -> None:
         super().__init__()
-        side, width = PATCHES[rank], spec.width
+        side, width = PATCHES[rank], spec.width or WIDTHS[rank]
         first = CORRELATED.get(rank, channels * side**rank)
         self.register_buffer("mean", torch.zeros(channels, *[1] * rank))
         self.register_buffer("patches", torch.zeros(first, channels, *[side] * rank))

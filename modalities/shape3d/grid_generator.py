@@ -115,8 +115,8 @@ class GridGenerator:
     def training_latents(self, n: int, rng: torch.Generator) -> Tensor:
         """Latents as the generator makes them (three of four), and of real parts that it learned (the rest).
 
-        Sampled shapes are harder to read, by 1 to 3 points of bit accuracy where a codec saw three in eight. None of the
-        parts, and none of the captions, is behind a benchmark prompt.
+        Sampled shapes are harder to read, by 1 to 3 points of bit accuracy where a codec saw three in eight. None of
+        the parts, and none of the captions, is behind a benchmark prompt.
         """
         rows = data.rows_of(("fit",))  # first: a missing data set must not be found after minutes of sampling
         drawn = torch.randint(len(rows), (n - 3 * n // 4,), generator=rng).tolist()
