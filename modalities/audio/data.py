@@ -25,6 +25,7 @@ from torch import Tensor
 
 from bench.folders import cache_folder
 from bench.protocol import UserError
+from modalities.archives import write_archive
 from modalities.audio.notes import ARTICULATIONS, INSTRUMENTS, LOUDNESS, PEAKS, Note, every_note
 from modalities.packages import Package
 
@@ -151,15 +152,15 @@ def ship() -> None:
     row = {note: index for index, note in enumerate(notes)}
     SHIPPED.mkdir(parents=True, exist_ok=True)
     for split in COUNTS:
-        with zipfile.ZipFile(SHIPPED / f"{split}.zip", "w", zipfile.ZIP_STORED) as archive:
-            for note in _chosen(split):
-                buffer = io.BytesIO()
-                samples = clips[row[note], 0].numpy()
-                soundfile.write(
-                    buffer, samples, RATE_HZ, format="OGG", subtype="VORBIS", compression_level=VORBIS_LEVEL
-                )
-                # A fixed date, too; of a rebuild only the random serial numbers of the Ogg streams differ.
-                archive.writestr(zipfile.ZipInfo(_file(note), (1980, 1, 1, 0, 0, 0)), buffer.getvalue())
+        members = ((_file(note), _vorbis(clips[row[note], 0])) for note in _chosen(split))
+        write_archive(members, SHIPPED / f"{split}.zip")
+
+
+def _vorbis(samples: Tensor) -> bytes:
+    """An Ogg stream; its serial number is random, so that a rebuild has other bytes."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples.numpy(), RATE_HZ, format="OGG", subtype="VORBIS", compression_level=VORBIS_LEVEL)
+    return buffer.getvalue()
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ import os
 import re
 import tarfile
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -29,6 +30,7 @@ from torch import Tensor
 
 from bench.folders import cache_folder
 from bench.protocol import UserError
+from modalities.archives import write_archive
 from modalities.packages import Package
 
 SIZE = 64
@@ -224,20 +226,17 @@ def ship() -> None:
         writer.writerows([c.code, c.label, "|".join(c.tags), c.split] for c in chosen)
     held_out = {concept.code for concept in chosen if concept.split == "reference"}
     learned = [concept.code for concept in chosen if concept.split == "fit"]
-    _zip(SHIPPED / "images.zip", held_out)
-    _zip(SHIPPED / "public.zip", set(learned[:: len(learned) // 64]))
+    write_archive(_pictures(held_out), SHIPPED / "images.zip")
+    write_archive(_pictures(set(learned[:: len(learned) // 64])), SHIPPED / "public.zip")
 
 
-def _zip(path: Path, wanted: set[str]) -> None:
-    images, codes, styles = full_set()
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for image, code, style in zip(images, codes, styles, strict=True):
-            if code in wanted:
-                buffer = io.BytesIO()
-                picture = Pillow.fromarray(image.permute(1, 2, 0).numpy())
-                picture.save(buffer, "WEBP", lossless=True, quality=100, method=6)
-                # A fixed date keeps the archive's bytes the same on every rebuild.
-                archive.writestr(zipfile.ZipInfo(f"{style}/{code}.webp", (1980, 1, 1, 0, 0, 0)), buffer.getvalue())
+def _pictures(wanted: set[str]) -> Iterator[tuple[str, bytes]]:
+    for image, code, style in zip(*full_set(), strict=True):
+        if code in wanted:
+            buffer = io.BytesIO()
+            picture = Pillow.fromarray(image.permute(1, 2, 0).numpy())
+            picture.save(buffer, "WEBP", lossless=True, quality=100, method=6)
+            yield f"{style}/{code}.webp", buffer.getvalue()
 
 
 def main() -> None:

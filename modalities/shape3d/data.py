@@ -16,6 +16,7 @@ import os
 import re
 import tarfile
 import zipfile
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from torch import Tensor
 
 from bench.folders import cache_folder
 from bench.protocol import UserError
+from modalities.archives import write_archive
 from modalities.shape3d.grids import SIDE
 from modalities.shape3d.ldraw import EDGE, LDRAW, MAIN, Library, palette, rgb
 from modalities.shape3d.parts import COLOURS, SHIPPED, VARIANTS, Part, every_part
@@ -185,7 +187,8 @@ def ship() -> None:
             "paint": paint[rows].numpy(),
             "paints": paints.numpy(),
         }
-        _write_arrays(arrays, SHIPPED / f"{split}.npz")
+        # LZMA is a third smaller than zlib.
+        write_archive(_members(arrays), SHIPPED / f"{split}.npz", zipfile.ZIP_LZMA)
     _write_documents()
 
 
@@ -204,13 +207,12 @@ def _write_documents() -> None:
     (SHIPPED / "authors.txt").write_text("\n".join(dict.fromkeys(names)) + "\n", encoding="utf-8")
 
 
-def _write_arrays(arrays: dict[str, NDArray[np.generic]], path: Path) -> None:
-    """An ``.npz`` file with a fixed date, so that a rebuild has the same bytes, and LZMA, a third smaller than zlib."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
-        for name, array in arrays.items():
-            buffer = io.BytesIO()
-            np.lib.format.write_array(buffer, array, allow_pickle=False)
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), buffer.getvalue(), zipfile.ZIP_LZMA)
+def _members(arrays: dict[str, NDArray[np.generic]]) -> Iterator[tuple[str, bytes]]:
+    """The members of an ``.npz`` file."""
+    for name, array in arrays.items():
+        buffer = io.BytesIO()
+        np.lib.format.write_array(buffer, array, allow_pickle=False)
+        yield f"{name}.npy", buffer.getvalue()
 
 
 def main() -> None:
