@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from attacks.parallel import in_parallel
+from bench.parallel import in_parallel
 from bench.protocol import Clips
 
 Wave = NDArray[np.float32]

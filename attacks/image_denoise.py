@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from attacks.grids import Card, Grid, image_family
 from attacks.image_pixels import to_bytes, to_unit
 from attacks.limits import check_strength
-from attacks.parallel import in_parallel
+from bench.parallel import in_parallel
 from bench.protocol import Target, UserError
 
 REACH = 4

@@ -97,6 +97,7 @@ REMESHED = (
         IsotropicRemesh,
         Grid((0.5, 0.25, 0.1, 0.05), 1, "clusters per vertex"),
         Card("Remeshes the surface with even triangles, as artists do before they sculpt.", OURS),
+        standard=(0.5, 0.25, 0.1, 0.05),  # in suite quick a voxel remesh does as much
     ),
     mesh_family(
         "convex-hull",
@@ -246,5 +247,6 @@ def tool_families(tools: Tools) -> tuple[AttackFamily, ...]:
                 WAVES,
                 "an autoencoder, such as the public one of the generator (reconstruct)",
             ),
+            standard=(1, 2, 4),  # too slow for suite quick
         ),
     )

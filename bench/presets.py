@@ -114,7 +114,7 @@ PRESETS: dict[str, Plan] = {
             only=("jpeg", "gaussian-noise", "mp3", "white-noise", "vertex-noise", "weight-noise", "average-weights"),
             public_items=32,
         ),
-        Plan("quick", 32, 4, 8, 8, 64, False),
+        Plan("quick", 32, 4, 8, 8, 32, False),
         Plan("standard", 64, 8, 6, 32, 256, True),
         Plan("paper", 256, 20, 32, 128, 1024, True),
     )

@@ -23,6 +23,7 @@ SHARED = (
     "bench.folders",
     "bench.metrics",
     "bench.precision",
+    "bench.parallel",
 )
 KNOW_ALL = ("__main__.py", "commands.py", "selection.py", "presets.py", "attack_pages.py")
 

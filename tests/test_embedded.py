@@ -81,7 +81,7 @@ CASES = {
         axes=5,
         off=0.3,
         off_encoded=0.15,
-        accuracy=0.55,  # 0.70 on 512 items: see docs/results-3d.md
+        accuracy=0.65,  # 0.76 on 512 items: see docs/results-3d.md
         fidelity=0.9,
     ),
 }

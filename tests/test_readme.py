@@ -38,7 +38,7 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> Pat
 
 
 def test_there_is_a_committed_run() -> None:
-    assert {"audio", "image"} <= set(REFERENCES), "run `make leaderboards`"
+    assert {"3d", "audio", "image"} <= set(REFERENCES), "run `make leaderboards`"
 
 
 @pytest.mark.parametrize("modality", REFERENCES)
@@ -46,6 +46,10 @@ def test_the_tables_are_the_committed_run(modality: str) -> None:
     for page in (ROOT / "README.md", ROOT / "docs" / f"results-{modality}.md"):
         text = page.read_text(encoding="utf-8")
         assert inserted(text, REFERENCES[modality]) == text, "run `.venv/bin/python -m bench.readme` on the reference"
+
+
+def test_the_modalities_side_by_side_are_the_committed_runs() -> None:
+    assert inserted(README, ROOT / "leaderboards") == README, "run `.venv/bin/python -m bench.readme leaderboards`"
 
 
 def targets(modality: str) -> dict[str, str]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bench.parallel import in_parallel
 from bench.protocol import Generator, Mesh, UserError
 from modalities.shape3d import augmentation, data, fidelity, files, perceptual
 from modalities.shape3d.parts import captions
@@ -101,7 +102,7 @@ class Shape3D:
 
     def observe(self, content: list[Mesh]) -> Tensor:
         """Filled share and surface colour on a grid, (B, 4, 32, 32, 32), whatever the size and place of a mesh."""
-        return levelled(torch.stack([observed(mesh) for mesh in content]))
+        return levelled(torch.stack(in_parallel(observed, content)))
 
     def augment(self, tensor: Tensor, rng: torch.Generator) -> Tensor:
         """One random distortion per call; see :mod:`modalities.shape3d.augmentation`."""

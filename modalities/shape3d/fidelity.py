@@ -6,10 +6,12 @@ Both are compared centred and at one size, as readers see them; not turned.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from bench.parallel import in_parallel
 from bench.protocol import Mesh, UserError
 from bench.rng import stream
 from modalities.shape3d.cloud import Cloud, feet, sampled_surface
@@ -50,7 +52,7 @@ def paired(a: Sequence[Mesh], b: Sequence[Mesh], *, sample: Sampler = sampled_su
     """
     if len(a) != len(b):
         raise UserError(f"meshes to compare: expected as many of both, found {len(a)} and {len(b)}")
-    rows = [_pair(one, other, sample) for one, other in zip(a, b, strict=True)]
+    rows = in_parallel(partial(_pair, sample=sample), a, b)
     return {name: torch.tensor([row[name] for row in rows], dtype=torch.float32) for name in WORST}
 
 
@@ -73,7 +75,7 @@ def _pair(a: Mesh, b: Mesh, sample: Sampler) -> dict[str, float]:
     cosine = [(cloud.normals * foot.normals).sum(1).abs().mean() for cloud, foot in zip(clouds, found, strict=True)]
     error = [(cloud.colours - foot.colours).square().mean() for cloud, foot in zip(clouds, found, strict=True)]
     return {
-        "iou": iou(one, other),
+        "iou": iou(a, b),  # of the meshes themselves: what their readers measured is not measured again
         "chamfer": 50 * float(apart[0].mean() + apart[1].mean()),
         "f_score": 2 * precision * recall / max(precision + recall, 1e-9),
         "normals": float(cosine[0] + cosine[1]) / 2,

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from attacks import ATTACKS
-from attacks.parallel import in_parallel
 from bench.attack_pages import category
 from bench.attack_rivals import RIVALS
+from bench.parallel import in_parallel
 from bench.rng import stream
 from bench.selection import missing
 
