@@ -25,7 +25,7 @@ SHARED = (
     "bench.precision",
     "bench.parallel",
 )
-KNOW_ALL = ("__main__.py", "commands.py", "selection.py", "presets.py", "attack_pages.py")
+KNOW_ALL = ("__main__.py", "commands.py", "compare_commands.py", "selection.py", "presets.py", "attack_pages.py")
 
 
 def imports(path: Path) -> Iterator[str]:
