@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bench.muon import Muon
 from bench.precision import mixed
 from bench.protocol import Generator, Modality
 from bench.rng import stream
@@ -215,7 +216,7 @@ def _optimisers(modulator: nn.Module, reader: nn.Module, recipe: Recipe) -> list
         {"params": list(modulator.parameters()), "lr": recipe.modulator_rate},
     ]
     return [
-        torch.optim.Muon(matrices, lr=recipe.rate, weight_decay=0.02, momentum=0.9, ns_steps=4),
+        Muon(matrices, lr=recipe.rate, weight_decay=0.02, momentum=0.9, ns_steps=4),
         torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=0.0, fused=True),
     ]
 

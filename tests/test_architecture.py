@@ -22,6 +22,7 @@ SHARED = (
     "bench.naming",
     "bench.folders",
     "bench.metrics",
+    "bench.muon",
     "bench.precision",
     "bench.parallel",
 )
