@@ -17,7 +17,7 @@ COMMA := ,
 OPTIONS = $(if $(GENERATOR),--generator '$(GENERATOR)') $(if $(SCHEME),--scheme '$(SCHEME)')
 
 .DEFAULT_GOAL := help
-.PHONY: setup bench fit embedded data leaderboards figures test check speed help
+.PHONY: setup bench fit embedded data leaderboards compare figures test check speed help
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-13s %s\n", $$1, $$2 }'
@@ -39,8 +39,11 @@ data: $(READY) ## rebuild the data set and the pretrained weights from their pac
 leaderboards: $(READY) ## run the standard preset into leaderboards/MODALITY/reference
 	@$(RUN) -m bench run --modality '$(MODALITY)' --preset standard --out 'leaderboards/$(MODALITY)/reference' $(OPTIONS)
 
-figures: $(READY) ## draw the figures of the last run again: MODALITY=image PRESET=quick
-	@$(RUN) -m bench figures 'leaderboards/$(MODALITY)/$(PRESET)'
+compare: $(READY) ## train schemes to equal quality and attack their decoders: MODALITY=image PRESET=quick
+	@$(RUN) -m bench compare --modality '$(MODALITY)' --preset '$(PRESET)' $(if $(GENERATOR),--generator '$(GENERATOR)')
+
+figures: $(READY) ## draw all figures of the committed results again; those of one run with PRESET=quick MODALITY=image
+	@$(RUN) -m bench figures $(if $(filter command line environment,$(origin PRESET)),'leaderboards/$(MODALITY)/$(PRESET)')
 
 test: $(READY) ## run the tests
 	@$(RUN) -m pytest

@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from bench import commands, generator_commands, results_commands, tracing_commands
+from bench import commands, compare_commands, generator_commands, key_commands, results_commands, tracing_commands
 from bench.protocol import UserError
 
 
@@ -37,8 +37,10 @@ app = typer.Typer(
 )
 app.command("run")(commands.run)
 app.command("fit")(commands.fit)
+app.command("compare")(compare_commands.compare_command)
 app.command("generate")(tracing_commands.generate)
 app.command("trace")(tracing_commands.trace)
+app.command("attributability")(key_commands.attributability)
 app.command("export")(generator_commands.export)
 app.command("inspect")(generator_commands.inspect)
 app.command("list")(commands.list_)

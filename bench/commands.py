@@ -26,6 +26,7 @@ from bench.report import for_json
 from bench.rng import stream
 from bench.selection import (
     available,
+    continued,
     default_codec_path,
     find_attacks,
     find_codecs,
@@ -125,6 +126,9 @@ def fit(
     seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
     steps: Annotated[int, typer.Option(help="Of the training, instead of the scheme's; 0 leaves them.")] = 0,
     batch: Annotated[int, typer.Option(help="Items per step, instead of the scheme's; 0 leaves them.")] = 0,
+    start: Annotated[
+        str | None, typer.Option(help="Name or codec file to train on from, of the same modulation, bits and reader.")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Time three steps, tell what all take, keep nothing.")
     ] = False,
@@ -136,13 +140,14 @@ def fit(
     description = adjusted(find_scheme(scheme), steps, batch)
     source = load_generator(medium, generator, device)
     medium = matched(medium, source)
+    trained = description if start is None else continued(description, start, medium, source)
     if dry_run:
         _rehearse(description, medium, source, as_json=as_json)
         return
     path = out or default_codec_path(scheme, medium, source)
     _check_writable(path)
     with shown(Console(stderr=True), quiet=quiet), contextlib.redirect_stdout(io.StringIO() if quiet else sys.stderr):
-        codec = description.fit(medium, source, stream(seed, "fit", title(scheme)))
+        codec = trained.fit(medium, source, stream(seed, "fit", title(scheme)))
         codec.save(path)
     facts = {"codec": str(path), "bits": codec.bits, "seconds": round(time.perf_counter() - began, 1)}
     if as_json:

@@ -51,6 +51,8 @@ RC: Any = {
     "svg.hashsalt": "genprint",
 }
 WRITTEN = ("WebP",)
+DATED = {"svg": "Date", "png": "Software", "pdf": "CreationDate"}
+"""What of a file's metadata would differ from day to day, or from library to library."""
 Table = Any
 """A pandas table; pandas ships no types."""
 
@@ -193,6 +195,6 @@ def save(figure: Figure, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     kind = path.suffix.lstrip(".")
     partial = path.with_name(f"{path.name}.part")
-    figure.savefig(partial, format=kind, metadata={"Date" if kind == "svg" else "Software": None})
+    figure.savefig(partial, format=kind, metadata={DATED[kind]: None})
     os.replace(partial, path)
     return path

@@ -12,7 +12,12 @@ def mixed(device: torch.device, *, enabled: bool = True) -> torch.autocast:
 
     A processor without such instructions emulates them, 35 times slower than single precision.
     """
-    return torch.autocast(device.type, torch.bfloat16, enabled=enabled and (device.type != "cpu" or _native()))
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled and multiplies_bfloat16(device))
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether a device has instructions for it; every other than a processor is taken to."""
+    return device.type != "cpu" or _native()
 
 
 @lru_cache(maxsize=1)

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
 from bench import printed
 from bench.commands import Folder, Json, print_json
+from bench.protocol import UserError
 from bench.results import Results, read_info
 
 
@@ -32,16 +38,40 @@ def report(folder: Folder, as_json: Json = False) -> None:
         printed.paths(printed.console(), written)
 
 
-def figures(folder: Folder, as_json: Json = False) -> None:
-    """Draw the figures of a results folder again from its tables."""
-    from bench.figures import draw
-
-    read_info(folder)
-    drawn = draw(folder)
+def figures(
+    folder: Annotated[Path | None, typer.Argument(help="A results folder; default every committed one.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Draw the figures of a results folder, or of a comparison, again from its tables."""
+    drawn = [path for each in ([folder] if folder else _committed()) for path in _drawn_again(each)]
     if as_json:
         print_json([str(path) for path in drawn])
     else:
         printed.paths(printed.console(), drawn)
+
+
+def _committed() -> list[Path]:
+    """Results folders that belong to the repository.
+
+    Raises:
+        UserError: when there is none here.
+    """
+    root = Path("leaderboards")
+    found = [*sorted(root.glob("*/reference")), *sorted(root.glob("*/comparison"))]
+    if not found:
+        raise UserError(f"{root}: expected */reference or */comparison below it, found neither")
+    return found
+
+
+def _drawn_again(folder: Path) -> list[Path]:
+    if (folder / "compare.json").is_file():
+        from bench.compare_figures import draw_comparison
+
+        return draw_comparison(folder)
+    read_info(folder)
+    from bench.figures import draw
+
+    return draw(folder)
 
 
 def show(folder: Folder, as_json: Json = False) -> None:

@@ -140,6 +140,20 @@ def _codec(modality: Modality, generator: Generator, name: str, plan: Plan) -> C
     return codec
 
 
+def continued(scheme: Scheme, start: str, modality: Modality, generator: Generator) -> Scheme:
+    """The scheme, to be trained from a codec on, which is named as in ``run``."""
+    from schemes import load_codec
+    from schemes.weight_modulation import Continued, WeightModulation, WeightModulationCodec
+
+    codec = load_codec(_codec_file(modality, generator, start), modality, generator)
+    if not isinstance(scheme, WeightModulation):
+        raise UserError(f"start: expected a scheme of one modulation, found {type(scheme).__name__}")
+    if not isinstance(codec, WeightModulationCodec):
+        raise UserError(f"start {start}: expected a codec of one modulation, found {type(codec).__name__}")
+    made: Scheme = Continued(scheme, codec)
+    return made
+
+
 def _codec_file(modality: Modality, generator: Generator, name: str) -> Path:
     if name.endswith(".safetensors"):
         if not Path(name).is_file():

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.folders import cache_folder
+from bench.muon import Muon
 from bench.weights import detached_copy
 
 
@@ -101,7 +102,7 @@ class Loop:
         adam = torch.optim.AdamW(others, lr=self.schedule.rate, weight_decay=decay, betas=(0.9, 0.99), fused=True)
         if not muon:
             return [adam]
-        return [torch.optim.Muon(muon, lr=self.schedule.muon_rate, weight_decay=decay, momentum=0.9, ns_steps=4), adam]
+        return [Muon(muon, lr=self.schedule.muon_rate, weight_decay=decay, momentum=0.9, ns_steps=4), adam]
 
     def _step(self, step: int, averaged: nn.Module, optimisers: Sequence[torch.optim.Optimizer]) -> dict[str, Tensor]:
         self.model.train()

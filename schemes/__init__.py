@@ -10,7 +10,7 @@ from bench.folders import cache_folder
 from bench.protocol import Codec, Generator, Modality, Scheme
 from schemes import decentralized, files, posthoc, stable_signature, uchida, weight_modulation
 from schemes.coding import BCH, ErrorCorrected, Repetition, corrected
-from schemes.decentralized import DecentralizedAttribution
+from schemes.decentralized import DecentralizedAttribution, KeyTuning
 from schemes.encoder import HiDDeN
 from schemes.files import Binder, decoder_digest, fits
 from schemes.hardening import Hardening
@@ -55,6 +55,7 @@ SCHEMES: dict[str, Scheme] = {
     "hidden": WeightModulation(HiDDeN()),
     "stable-signature": StableSignature(),
     "decentralized": DecentralizedAttribution(),
+    "decentralized-augmented": DecentralizedAttribution(tuning=KeyTuning(augment=True)),
     "dwt-dct": PostHoc(HaarCosine()),
     "additive": PostHoc(Additive()),
     "uchida": Uchida(),

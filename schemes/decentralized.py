@@ -47,6 +47,7 @@ class KeyTuning:
         batch: latents per step.
         psnr_db: fidelity to the public decoder's output asked for.
         pool: latents kept with the codec.
+        augment: whether half of the steps see distorted content, the authors' robust training.
     """
 
     steps: int = 200
@@ -54,6 +55,7 @@ class KeyTuning:
     batch: int = 8
     psnr_db: float = 31.0
     pool: int = 64
+    augment: bool = False
 
 
 @dataclass(frozen=True)
@@ -166,33 +168,38 @@ def _unit(key: Tensor, keys: Tensor) -> Tensor:
 
 
 class Judgement(NamedTuple):
-    """What the paper reports, sec. 2: each user's decoder holds one key.
+    """What the paper's scores are means of, sec. 2, when each user's decoder holds one key.
 
     Attributes:
-        attributability: share of users' items that lie on the far side of their user's key and of no other.
-        distinguishability: mean of the shares of authentic items and of users' items on their own side.
-        shift: mean length of the change of an item.
+        users: whose decoder made each item, (B,).
+        attributed: whether it lies on the far side of its user's key and of no other, (B,); attributability is
+            the mean.
+        far: whether it lies on the far side of its user's key, (B,).
+        near: whether the public decoder's item of the same latent lies on the near side of that key, (B,);
+            distinguishability is the mean of this and ``far``. The authors ask it of real items.
+        shift: length of the change of the item, (B,).
     """
 
-    attributability: float
-    distinguishability: float
-    shift: float
+    users: Tensor
+    attributed: Tensor
+    far: Tensor
+    near: Tensor
+    shift: Tensor
 
 
-def attributability(projections: Tensor, users: Tensor) -> float:
-    """Mean over users of the share of their items with φ_uᵀx < 0 and φ_jᵀx > 0 for all j ≠ u.
+def attributed(projections: Tensor, users: Tensor) -> Tensor:
+    """For each item, whether φ_uᵀx < 0 for its user u and φ_jᵀx > 0 for all j ≠ u, (B,).
 
     Args:
         projections: φ_jᵀx of each item and key, (B, keys).
         users: index of the key of each item's user, (B,).
 
     Example:
-        >>> attributability(torch.tensor([[-1.0, 2.0], [-1.0, -2.0], [3.0, -1.0]]), torch.tensor([0, 0, 1]))
-        0.75
+        >>> attributed(torch.tensor([[-1.0, 2.0], [-1.0, -2.0], [3.0, -1.0]]), torch.tensor([0, 0, 1]))
+        tensor([ True, False,  True])
     """
     wanted = F.one_hot(users, projections.shape[1]).bool()
-    right = (torch.where(wanted, -projections, projections) > 0).all(1).double()
-    return float(torch.stack([right[users == user].mean() for user in users.unique()]).mean())
+    return (torch.where(wanted, -projections, projections) > 0).all(1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,7 +255,9 @@ class DecentralizedCodec:
                 marked = self.modality.soft_release(self.generator.decode(tuned, z))
                 with torch.no_grad():
                     original = self.modality.soft_release(self.generator.decode(decoder, z))
-            hinge = F.relu(self.margin + code * self.projections(marked)).sum(1).mean()
+            distorts = tuning.augment and bool(torch.rand((), generator=rng) < 0.5)
+            seen = self.modality.augment(marked, rng) if distorts else marked
+            hinge = F.relu(self.margin + code * self.projections(seen)).sum(1).mean()
             error = F.mse_loss(marked.float(), original.float())
             optimiser.zero_grad(set_to_none=True)
             (hinge + 20 * progress.weight * error).backward()
@@ -268,22 +277,27 @@ class DecentralizedCodec:
 
     @torch.no_grad()
     def judged(self, users: int, items: int, rng: torch.Generator) -> Judgement:
-        """Make the decoders of the first users, each with its own key alone, and measure what the paper does."""
-        found, shifts, authentic = [], [], []
+        """Make the decoders of the first users, each with its own key alone, and judge ``items`` of held-out prompts.
+
+        Raises:
+            UserError: when there are fewer keys than users.
+        """
+        if users > self.bits:
+            raise UserError(f"users: expected at most {self.bits}, one for each key, found {users}")
+        found, shifts, originals = [], [], []
         decoder = self.generator.decoder
         for user in range(users):
             copy = self.modulate(decoder, F.one_hot(torch.tensor(user), self.bits))
-            z = self.generator.training_latents(items, child(rng, user))
+            prompts = self.modality.prompts(items, child(rng, "prompts", user))
+            z = self.generator.latents(prompts, child(rng, "latents", user))
             original, marked = (self.modality.soft_release(self.generator.decode(each, z)) for each in (decoder, copy))
             found.append(self.projections(marked))
-            authentic.append(self.projections(original)[:, user])
+            originals.append(self.projections(original)[:, user])
             shifts.append((marked - original).flatten(1).norm(dim=1))
-        projections, owners = torch.cat(found), torch.arange(users).repeat_interleave(items)
-        own = projections.gather(1, owners[:, None].to(projections.device))
-        near, far = (torch.cat(authentic) > 0).float().mean(), (own < 0).float().mean()
-        return Judgement(
-            attributability(projections.cpu(), owners), float(near + far) / 2, float(torch.cat(shifts).mean())
-        )
+        projections, owners = torch.cat(found).cpu(), torch.arange(users).repeat_interleave(items)
+        own = projections.gather(1, owners[:, None])[:, 0]
+        near, shift = torch.cat(originals).cpu() > 0, torch.cat(shifts).cpu()
+        return Judgement(owners, attributed(projections, owners), own < 0, near, shift)
 
     def save(self, path: Path) -> None:
         """Write keys and latents as half-precision safetensors, atomically."""

@@ -13,6 +13,7 @@ import torch
 from bench.protocol import Generator, Modality, UserError
 from bench.rng import child, fenced
 from schemes import training
+from schemes.hardening import Setting
 
 TIMED = 3
 """Steps that are timed, after one that is not."""
@@ -62,11 +63,11 @@ def rehearse(scheme: Any, modality: Modality, generator: Generator, rng: torch.G
     modulator = scheme.modulation.bind(generator.decoder, scheme.bits, child(rng, "modulator")).to(device)
     with fenced(child(rng, "reader").initial_seed()):
         reader = scheme.reader.build(unmarked, scheme.bits).to(device)
-    networks, pool = (modulator, reader), (latents, unmarked)
+    setting = Setting(modality, generator, (modulator, reader), (latents, unmarked))
     for steps in (1, TIMED):
         began = time.perf_counter()
         short = dataclasses.replace(recipe, steps=steps)
-        training.train(modality, generator, networks, pool, short, child(rng, "training", steps))
+        training.train(setting, short, child(rng, "training", steps))
         step = (time.perf_counter() - began) / steps
     return Rehearsal(recipe.steps, recipe.batch, recipe.pool, step, drawn * recipe.pool / few, _peak(device))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bench.muon import Muon
 from bench.precision import mixed
 from bench.protocol import Generator, Modality
 from bench.rng import stream
@@ -80,6 +82,17 @@ class Progress:
     weight: float = START_WEIGHT
     integral: float = math.log(START_WEIGHT)
     log: list[dict[str, float]] = field(default_factory=list)
+    before: tuple[int, float] = (0, 0.0)
+    """Steps and seconds of an earlier training."""
+
+    @classmethod
+    def after(cls, log: Sequence[Mapping[str, float]]) -> Progress:
+        """Where a training ended that left this log, whose steps and seconds are counted on."""
+        if not log:
+            return cls()
+        last, rows = log[-1], [dict(row) for row in log]
+        before = int(last["step"]), last["seconds"]
+        return cls(weight=last["weight"], integral=math.log(last["weight"]), log=rows, before=before)
 
     def update(self, accuracy: float, psnr_db: float, due_db: float) -> None:
         """Follow one step's measurements and set the quality weight for the next."""
@@ -107,26 +120,25 @@ def energy(modulator: Any, decoder: nn.Module) -> float:
     return energy_per_bit(modulator, decoder, codes.to(next(decoder.parameters()).device))
 
 
-def train(
-    modality: Modality,
-    generator: Generator,
-    networks: tuple[Any, nn.Module],
-    pool: tuple[Tensor, Tensor],
-    recipe: Recipe,
-    rng: torch.Generator,
-) -> Progress:
-    """Train modulator and reader, the two ``networks``, in place on a ``pool`` of latents and their originals.
+def train(setting: Setting, recipe: Recipe, rng: torch.Generator, progress: Progress | None = None) -> Progress:
+    """Train modulator and reader in place.
+
+    Args:
+        setting: both networks, and the pool they are trained on.
+        recipe: how.
+        rng: draws items, codes and distortions.
+        progress: of an earlier training of these networks, from which the quality weight goes on.
 
     Returns:
         The log: running bit accuracy, PSNR to the original output and quality weight, every 100 steps.
     """
-    (modulator, reader), (latents, unmarked) = networks, pool
-    setting, hardening = Setting(modality, generator, networks, pool), recipe.hardening
+    modality, generator, hardening = setting.modality, setting.generator, recipe.hardening
+    (modulator, reader), (latents, unmarked) = setting.networks, setting.pool
     device = next(generator.decoder.parameters()).device
     optimisers = _optimisers(modulator, reader, recipe)
     groups = [group for optimiser in optimisers for group in optimiser.param_groups]
     peaks = [group["lr"] for group in groups]
-    began, progress = time.monotonic(), Progress()
+    began, progress = time.monotonic(), progress or Progress()
     step, steps = 0, recipe.steps
     reader.train()
     while step < steps:
@@ -204,7 +216,7 @@ def _optimisers(modulator: nn.Module, reader: nn.Module, recipe: Recipe) -> list
         {"params": list(modulator.parameters()), "lr": recipe.modulator_rate},
     ]
     return [
-        torch.optim.Muon(matrices, lr=recipe.rate, weight_decay=0.02, momentum=0.9, ns_steps=4),
+        Muon(matrices, lr=recipe.rate, weight_decay=0.02, momentum=0.9, ns_steps=4),
         torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=0.0, fused=True),
     ]
 
@@ -235,8 +247,9 @@ def _factor(step: int, steps: int, decay: float) -> float:
 
 def _report(progress: Progress, step: int, steps: int, seconds: float) -> None:
     fidelity = progress.psnr_db or 0.0
-    row = {"step": step, "bit_accuracy": progress.accuracy, "psnr_db": fidelity, "weight": progress.weight}
-    progress.log.append({key: round(value, 4) for key, value in (row | {"seconds": seconds}).items()})
+    counted = {"step": step + progress.before[0], "seconds": seconds + progress.before[1]}
+    row = {"step": 0, "bit_accuracy": progress.accuracy, "psnr_db": fidelity, "weight": progress.weight} | counted
+    progress.log.append({key: round(value, 4) for key, value in row.items()})
     logger.info(
         "fit: step %d of %d, bit accuracy %.4f, PSNR %.1f dB, quality weight %.3g",
         *(step, steps, progress.accuracy, fidelity, progress.weight),

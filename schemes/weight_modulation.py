@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from bench.weights import replaced_copy
 from schemes import files, training
 from schemes.encoder import STAGES
 from schemes.files import check_bits, check_fingerprint, decoder_digest, half, signs
+from schemes.hardening import Setting
 from schemes.modulations import MODULATIONS, Amplitude, Modulation, other_values
 from schemes.readers import StatisticsNetwork, StatisticsReader
 from schemes.training import Recipe
@@ -48,6 +50,11 @@ class WeightModulation:
         Raises:
             UserError: when ``bits`` is not positive, or the decoder has nothing to modulate.
         """
+        return self._trained(modality, generator, rng, None)
+
+    def _trained(
+        self, modality: Modality, generator: Generator, rng: torch.Generator, start: WeightModulationCodec | None
+    ) -> WeightModulationCodec:
         check_bits(self.bits)
         if self.recipe.hardening and type(self.modulation) in STAGES.values():
             raise UserError(f"hardening: expected a modulation of weights, found {type(self.modulation).__name__}")
@@ -59,8 +66,9 @@ class WeightModulation:
         modulator = self.modulation.bind(decoder, self.bits, child(rng, "modulator")).to(device)
         with fenced(child(rng, "reader").initial_seed()):
             reader = self.reader.build(unmarked, self.bits).to(device)
-        networks, pool = (modulator, reader), (latents, unmarked)
-        progress = training.train(modality, generator, networks, pool, self.recipe, child(rng, "training"))
+        setting = Setting(modality, generator, (modulator, reader), (latents, unmarked))
+        earlier = None if start is None else _taken_up(start, modulator, reader)
+        progress = training.train(setting, self.recipe, child(rng, "training"), earlier)
         about = {
             "format": FORMAT,
             "scheme": repr(self),
@@ -69,11 +77,59 @@ class WeightModulation:
             "reader": json.dumps(_fields(self.reader) | {"rank": unmarked.ndim - 2, "channels": unmarked.shape[1]}),
             "decoder": decoder_digest(decoder),
             "generator": generator.name,
-            "fit_seconds": f"{time.monotonic() - began:.1f}",
+            "fit_seconds": f"{time.monotonic() - began + (start.fit_seconds if start else 0):.1f}",
             "energy_per_bit": f"{training.energy(modulator, decoder):.3g}",
             "log": json.dumps(progress.log),
         }
+        if start is not None:
+            about["continues"] = start.about["scheme"]
         return _codec(decoder, about, {"modulator": modulator.state_dict(), "reader": reader.state_dict()})
+
+
+@dataclass(frozen=True)
+class Continued:
+    """A scheme that is trained from a codec on instead of from nothing: another recipe at a fraction of the cost.
+
+    Attributes:
+        scheme: what is trained; its modulation, bits and reader are those of the codec.
+        start: whose networks and quality weight are taken up.
+    """
+
+    scheme: WeightModulation
+    start: WeightModulationCodec = field(repr=False)
+
+    @property
+    def bits(self) -> int:
+        """Fingerprint length."""
+        return self.scheme.bits
+
+    @property
+    def recipe(self) -> Recipe:
+        """How it is trained; all of its steps, since the codec's bits may be read well enough from the first."""
+        return dataclasses.replace(self.scheme.recipe, enough=math.inf)
+
+    def fit(self, modality: Modality, generator: Generator, rng: torch.Generator) -> WeightModulationCodec:
+        """Train on for ``generator``. The log goes on from the codec's, and the time of both fits is told.
+
+        Raises:
+            UserError: when the codec has another modulation, reader or number of bits.
+        """
+        scheme = dataclasses.replace(self.scheme, recipe=self.recipe)
+        return scheme._trained(modality, generator, rng, self.start)
+
+
+def _taken_up(start: WeightModulationCodec, modulator: nn.Module, reader: nn.Module) -> training.Progress:
+    """Give both networks the weights of ``start``, and say where its training ended."""
+    for network, earlier in ((modulator, start.modulator), (reader, start.reader)):
+        kinds = type(network).__name__, type(earlier).__name__
+        shapes = [{name: value.shape for name, value in each.state_dict().items()} for each in (network, earlier)]
+        if kinds[0] != kinds[1] or shapes[0] != shapes[1]:
+            what = "another size" if kinds[0] == kinds[1] else kinds[1]
+            raise UserError(
+                f"start: expected a codec of the same modulation, bits and reader: {kinds[0]}, found {what}"
+            )
+        network.load_state_dict(earlier.state_dict())
+    return training.Progress.after(json.loads(start.about["log"]))
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,10 +22,11 @@ SHARED = (
     "bench.naming",
     "bench.folders",
     "bench.metrics",
+    "bench.muon",
     "bench.precision",
     "bench.parallel",
 )
-KNOW_ALL = ("__main__.py", "commands.py", "selection.py", "presets.py", "attack_pages.py")
+KNOW_ALL = ("__main__.py", "commands.py", "compare_commands.py", "selection.py", "presets.py", "attack_pages.py")
 
 
 def imports(path: Path) -> Iterator[str]:

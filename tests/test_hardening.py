@@ -50,9 +50,10 @@ def one_trial(modulation: str = "Amplitude") -> Trial:
     return trials(setting(modulation), Hardening(), stream(0))[0]
 
 
-def plain_training(modality: Any, generator: Any, networks: Any, pool: Any, recipe: Recipe, rng: Any) -> None:
+def plain_training(setting: Setting, recipe: Recipe, rng: Any) -> None:
     """The loop as it was before there were recipes."""
-    (modulator, reader), (latents, unmarked) = networks, pool
+    modality, generator = setting.modality, setting.generator
+    (modulator, reader), (latents, unmarked) = setting.networks, setting.pool
     optimisers = training._optimisers(modulator, reader, recipe)
     groups = [group for optimiser in optimisers for group in optimiser.param_groups]
     peaks, progress = [group["lr"] for group in groups], training.Progress()
@@ -79,8 +80,8 @@ def plain_training(modality: Any, generator: Any, networks: Any, pool: Any, reci
 
 
 def trained(train: Callable[..., Any], recipe: Recipe) -> list[Tensor]:
-    ready = setting()
-    train(Toy(), ready.generator, ready.networks, ready.pool, recipe, stream(0, "training"))
+    ready = dataclasses.replace(setting(), modality=Toy())
+    train(ready, recipe, stream(0, "training"))
     return [value.clone() for network in ready.networks for value in network.state_dict().values()]
 
 

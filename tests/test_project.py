@@ -88,6 +88,8 @@ def test_every_target_is_phony_and_listed_by_help() -> None:
         (["embedded"], "-m modalities.image.train"),
         (["data", "MODALITY=nonsense"], "-m bench fit --modality 'nonsense' --scheme none"),
         (["figures", "PRESET=reference"], "-m bench figures 'leaderboards/image/reference'"),
+        (["figures"], "-m bench figures"),
+        (["compare", "MODALITY=audio"], "-m bench compare --modality 'audio' --preset 'quick'"),
         (["test"], "-m pytest"),
     ],
 )
@@ -99,7 +101,7 @@ def test_a_target_runs_one_command_once_set_up(arguments: list[str], command: st
 def test_set_up_depends_on_what_it_installs_and_on_nothing_else() -> None:
     assert "\n$(READY): requirements.lock pyproject.toml\n" in MAKEFILE
     needing = re.findall(r"^([a-z]+): \$\(READY\)", MAKEFILE, re.MULTILINE)
-    assert len(needing) == 10, "every target but help sets up first"
+    assert len(needing) == 11, "every target but help sets up first"
 
 
 def test_one_version() -> None:

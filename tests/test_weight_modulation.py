@@ -22,10 +22,10 @@ from bench.protocol import Codec, Generator, Scheme, UserError
 from bench.rng import fenced, stream
 from bench.weights import effective_weight, weighted_layers
 from schemes import SCHEMES, codec_path, find_codec, load_codec
-from schemes.modulations import Amplitude
+from schemes.modulations import Amplitude, Rotation
 from schemes.readers import APART, CONVOLUTIONS, Moments, StatisticsReader, _correlations
 from schemes.training import Progress, Recipe, _bit_loss, _factor, _pairs, _steps
-from schemes.weight_modulation import WeightModulation, WeightModulationCodec, decoder_digest
+from schemes.weight_modulation import Continued, WeightModulation, WeightModulationCodec, decoder_digest
 from tests.toy import Toy, ToyGenerator
 
 BITS = 4
@@ -522,3 +522,40 @@ def test_a_digest_names_names_shapes_and_values(paint: PaintGenerator) -> None:
     assert len({digest, decoder_digest(renamed), decoder_digest(reshaped)}) == 3
     one.bias[0] += 1e-3
     assert decoder_digest(one) != digest
+
+
+def test_a_training_goes_on_from_a_codec(paint: PaintGenerator, rough: WeightModulationCodec) -> None:
+    """Without a step it ends where it began; with some, elsewhere; log and time count on."""
+    base = rough.about | {
+        "log": json.dumps([{"step": 300, "bit_accuracy": 0.9, "psnr_db": 30.0, "weight": 7.0, "seconds": 5.0}]),
+        "fit_seconds": "100.0",
+    }
+    start = dataclasses.replace(rough, about=base)
+    after = {
+        steps: Continued(scheme(dataclasses.replace(SHORT, steps=steps)), start).fit(Toy(), paint, stream(1))
+        for steps in (0, 100)
+    }
+    for steps, codec in after.items():
+        for network, earlier in ((codec.modulator, rough.modulator), (codec.reader, rough.reader)):
+            pairs = zip(network.state_dict().values(), earlier.state_dict().values(), strict=True)
+            assert all(torch.equal(a, b) for a, b in pairs) == (steps == 0)
+        assert codec.fit_seconds >= 100 and codec.about["continues"] == rough.about["scheme"]
+    first, second = json.loads(after[100].about["log"])
+    assert first["step"] == 300 and second["step"] == 400 and second["seconds"] > 5
+    assert Continued(scheme(), rough).recipe == dataclasses.replace(SHORT, enough=math.inf)
+    assert Progress.after([first]).weight == 7 and Progress.after([]) == Progress()
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"bits": BITS + 1}, "another size"),
+        ({"reader": StatisticsReader(width=16, hidden=32)}, "another size"),
+        ({"modulation": Rotation()}, "GainMap"),
+    ],
+)
+def test_another_codec_is_not_taken_up(
+    changes: Any, found: str, paint: PaintGenerator, rough: WeightModulationCodec
+) -> None:
+    with pytest.raises(UserError, match=rf"^start: expected a codec of the same modulation, .*, found {found}$"):
+        Continued(scheme(**changes), rough).fit(Toy(), paint, stream(0))
