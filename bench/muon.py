@@ -24,7 +24,8 @@ class Muon(torch.optim.Muon):
         """One step of all matrices that have a gradient."""
         matrices = [p for group in self.param_groups for p in group["params"]]
         if all(multiplies_bfloat16(p.device) for p in matrices):
-            return super().step(closure)
+            stepped: float | None = super().step(closure)  # type: ignore[no-untyped-call]
+            return stepped
         loss = None
         if closure is not None:
             with torch.enable_grad():
