@@ -39,7 +39,7 @@ BY_OTHERS = {"pywavelets", "torchsde"}
 """Dependencies that only a dependency imports."""
 TARGETS = {
     *("setup", "bench", "fit", "embedded", "data", "leaderboards"),
-    *("figures", "test", "check", "speed", "help"),
+    *("compare", "figures", "test", "check", "speed", "help"),
 }
 
 
