@@ -89,23 +89,43 @@ def _shape(layer: nn.Module) -> tuple[int, ...]:
     return tuple(effective_weight(layer).shape)
 
 
-@contextlib.contextmanager
-def individual_weights(decoder: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
+def individual_weights(decoder: nn.Module, weights: Mapping[str, Tensor]) -> contextlib.AbstractContextManager[None]:
     """Within the context, item b of a batch passes through the layer ``name`` with ``weights[name][b]``.
 
-    One grouped convolution per layer, in which each item is a group: on a CPU as fast as one shared weight.
+    One grouped convolution per layer, in which each item is a group: on a CPU as fast as one shared weight, but for the
+    backward pass, in which every item's weight has a gradient.
     """
     layers = {name: decoder.get_submodule(name) for name in weights}
-    own = {name: layer.__dict__.get("forward") for name, layer in layers.items()}
-    for name, layer in layers.items():
-        layer.__dict__["forward"] = _individual(layer, weights[name])
+    return other_forwards({layer: _individual(layer, weights[name]) for name, layer in layers.items()})
+
+
+def individual_factors(
+    decoder: nn.Module, factors: Mapping[str, tuple[Tensor, Tensor]]
+) -> contextlib.AbstractContextManager[None]:
+    """The same where the weights are W + up[b] · down: W stays one for all items, and none is materialised.
+
+    Args:
+        decoder: the public decoder.
+        factors: by layer name, up (B, groups, outputs per group, r) and down (groups, r, inputs per group · kernel), in
+            the layout of :func:`canonical`.
+    """
+    layers = {name: decoder.get_submodule(name) for name in factors}
+    return other_forwards({layer: _factored(layer, *factors[name]) for name, layer in layers.items()})
+
+
+@contextlib.contextmanager
+def other_forwards(forwards: Mapping[nn.Module, Callable[[Tensor], Tensor]]) -> Iterator[None]:
+    """Within the context, each layer runs another function."""
+    own = {layer: layer.__dict__.get("forward") for layer in forwards}
+    for layer, forward in forwards.items():
+        layer.__dict__["forward"] = forward
     try:
         yield
     finally:
-        for name, layer in layers.items():
+        for layer, earlier in own.items():
             del layer.__dict__["forward"]
-            if own[name] is not None:
-                layer.__dict__["forward"] = own[name]
+            if earlier is not None:
+                layer.__dict__["forward"] = earlier
 
 
 def _individual(layer: nn.Module, weights: Tensor) -> Callable[[Tensor], Tensor]:
@@ -119,21 +139,49 @@ def _individual(layer: nn.Module, weights: Tensor) -> Callable[[Tensor], Tensor]
     return forward
 
 
+def _factored(layer: nn.Module, up: Tensor, down: Tensor) -> Callable[[Tensor], Tensor]:
+    own: Callable[[Tensor], Tensor] = layer.forward
+    groups, rank = down.shape[:2]
+    if input_axis(layer) == 0:
+        down = down.unflatten(2, (-1, _kernel(layer))).transpose(1, 2)  # (groups, in, r, kernel)
+    narrow = down.reshape(-1, *_shape(layer)[1:] if input_axis(layer) == 1 else (rank, *_shape(layer)[2:]))
+
+    def forward(x: Tensor) -> Tensor:
+        if isinstance(layer, nn.Linear):
+            y = x.flatten(1, -2) if x.ndim > 2 else x[:, None]  # (B, positions, in)
+            out = y @ narrow.to(y.dtype).T @ up[:, 0].to(y.dtype).transpose(1, 2)
+            return own(x) + out.reshape(*x.shape[:-1], -1)
+        inner = _run(layer, x, narrow.to(x.dtype), groups)  # (B, groups · r, ...)
+        out = up.to(inner.dtype) @ inner.reshape(len(x), groups, rank, -1)
+        return own(x) + out.view(len(x), -1, *inner.shape[2:])
+
+    return forward
+
+
 def _convolved(layer: nn.Module, x: Tensor, weights: Tensor) -> Tensor:
     """Convolution without bias of items (B, C, ...), each with its own weight (B, ...), in one of B · groups groups."""
+    groups = groups_of(layer) * len(x)
+    out = _run(layer, x, weights.flatten(0, 1).to(x.dtype), groups, together=True)
+    return out.view(len(x), -1, *out.shape[2:])
+
+
+def _run(layer: nn.Module, x: Tensor, weight: Tensor, groups: int, *, together: bool = False) -> Tensor:
+    """The layer's convolution of items (B, C, ...) with another weight, without bias.
+
+    With ``together`` all items are channels of one.
+    """
     settings: dict[str, object] = {name: getattr(layer, name) for name in ("stride", "dilation")}
-    settings["groups"] = groups_of(layer) * len(x)
+    settings["groups"] = groups
     if input_axis(layer) == 0:
-        convolve = TRANSPOSED[weights.ndim - 1]
+        convolve = TRANSPOSED[weight.ndim]
         settings |= {"padding": layer.padding, "output_padding": layer.output_padding}
     else:
-        convolve = CONVOLUTIONS[weights.ndim - 1]
+        convolve = CONVOLUTIONS[weight.ndim]
         settings["padding"] = layer.padding
         if layer.padding_mode != "zeros":
             x = F.pad(x, layer._reversed_padding_repeated_twice, mode=str(layer.padding_mode))  # type: ignore[arg-type]
             settings["padding"] = 0
-    out = convolve(x.reshape(1, -1, *x.shape[2:]), weights.flatten(0, 1).to(x.dtype), **settings)
-    return out.view(len(x), -1, *out.shape[2:])
+    return convolve(x.reshape(1, -1, *x.shape[2:]) if together else x, weight, **settings)
 
 
 def _with_bias(layer: nn.Module, out: Tensor, *, last: bool) -> Tensor:

@@ -6,6 +6,7 @@ start. Z is linear in the code here, a two-layer network there.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from bench.weights import effective_weight
 from schemes.modulations.coefficients import CoefficientMap
-from schemes.modulations.layers import canonical, modulated_layers, restored
+from schemes.modulations.layers import canonical, individual_factors, modulated_layers, restored
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,22 @@ class LowRankMap(CoefficientMap):
 
     def changed(self, name: str, layer: nn.Module, weight: Tensor, values: Tensor) -> Tensor:
         """The weight plus B Z A, in proportion to the weight's root mean square."""
-        base, key = canonical(layer, weight), name.replace(".", "/")  # (groups, out, in, kernel)
-        middle = values.view(len(values), 1, self.ranks[name], self.ranks[name])
-        change = self.up[key] @ middle @ self.down[key]  # (B, groups, out, in · kernel)
-        return restored(layer, base + rms(base) * change.unflatten(-1, tuple(base.shape[2:])))
+        base = canonical(layer, weight)  # (groups, out, in, kernel)
+        up, down = self.factors(name, weight, values)
+        return restored(layer, base + (up @ down).unflatten(-1, tuple(base.shape[2:])))
+
+    def factors(self, name: str, weight: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Up, s B Z of (B, groups, out, r), and down, A of (groups, r, in · kernel)."""
+        middle, key = values.view(len(values), 1, self.ranks[name], self.ranks[name]), name.replace(".", "/")
+        return rms(weight) * (self.up[key] @ middle), self.down[key]
+
+    def applied(self, decoder: nn.Module, codes: Tensor) -> contextlib.AbstractContextManager[None]:
+        """Through both factors, which are narrow; the public weights stay as they are."""
+        factors = {
+            name: self.factors(name, effective_weight(decoder.get_submodule(name)).float(), values)
+            for name, values in self.coefficients(codes).items()
+        }
+        return individual_factors(decoder, factors)
 
 
 def rms(weight: Tensor) -> Tensor:
