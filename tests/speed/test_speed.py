@@ -17,6 +17,8 @@ from attacks.image_codec import JPEG
 from bench.calibration import threshold
 from bench.metrics.attribution import identify
 from bench.metrics.frechet import frechet_distance
+from bench.muon import Muon
+from bench.precision import multiplies_bfloat16
 from bench.rng import fenced, stream
 from bench.weights import detached_copy, set_effective_weight
 from schemes.modulations import Amplitude
@@ -134,3 +136,15 @@ def test_frechet_distance_of_512_items(benchmark: Any, width: int) -> None:
     a, b = (torch.randn(512, width, generator=stream(0, "features", which)) for which in "ab")
     assert benchmark(frechet_distance, a, b) > 0
     benchmark.extra_info.update(items=512, width=width)
+
+
+@pytest.mark.parametrize("kind", [Muon, torch.optim.Muon], ids=["ours", "pytorch"])
+def test_step_of_a_readers_matrices(benchmark: Any, kind: type[torch.optim.Muon]) -> None:
+    rng = stream(0, "matrices")
+    matrices = [nn.Parameter(torch.randn(shape, generator=rng)) for shape in ((384, 950), (384, 384), (128, 1152))]
+    for matrix in matrices:
+        matrix.grad = torch.randn(matrix.shape, generator=rng)
+    before = matrices[0].detach().clone()
+    benchmark(kind(matrices, lr=0.02, momentum=0.9, ns_steps=4).step)
+    assert not torch.equal(matrices[0].detach(), before)
+    benchmark.extra_info.update(bfloat16=multiplies_bfloat16(torch.device("cpu")))
