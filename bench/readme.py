@@ -2,11 +2,13 @@
 
 A page names its tables by comments with the modality, such as ``<!-- image leaderboard:begin -->`` and
 ``<!-- image leaderboard:end -->``. ``python -m bench.readme leaderboards`` writes the one that sets modalities side by
-side, between ``<!-- modalities:begin -->`` and ``<!-- modalities:end -->``.
+side, between ``<!-- modalities:begin -->`` and ``<!-- modalities:end -->``; a folder of ``bench compare`` fills
+``<!-- image comparison:begin -->``.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -64,6 +66,29 @@ def side_by_side(root: Path) -> str:
     return "\n".join(markdown(["", *runs], rows))
 
 
+def comparison(folder: Path) -> str:
+    """Who was compared and what is left of the bits where decoders' weights are noisy, one line each, as Markdown.
+
+    Where noise costs so much fidelity is read between the strengths, mean over seeds; the rest is the first seed's.
+    """
+    curves = [row for row in read_csv(folder / "curves.csv") if row["attack"] == "WeightNoise" and row["seed"] == 0]
+    heat = {row["name"]: row for row in read_csv(folder / "heat.csv")}
+    noises = sorted({row["strength"] for row in curves if row["strength"]})
+    losses = [name for name in next(iter(heat.values()), {}) if name.startswith("at_")]
+    trained = [row for row in read_csv(folder / "codecs.csv") if row["seed"] == 0]
+    metric = trained[0]["paired_metric"]
+    unit = " dB" if metric in DECIBELS else ""
+    rows = []
+    for line in trained:
+        own = {row["strength"]: row for row in curves if row["name"] == line["name"]}
+        noisy = [_cell(own[noise], "bit_accuracy") if noise in own else "–" for noise in noises]
+        lost = [short(heat.get(line["name"], {}).get(loss)) for loss in losses]
+        rows.append([line["name"], short(line["paired_value"]), _cell(line, "bit_accuracy"), *noisy, *lost])
+    heads = ["", metric, "bit accuracy", *(f"noise {noise:g}" for noise in noises)]
+    heads += [f"where it costs {loss.removeprefix('at_')}{unit}" for loss in losses]
+    return "\n".join(markdown(heads, rows))
+
+
 def _column(line: Row, attacked: list[Row]) -> dict[str, str]:
     """What :func:`side_by_side` says of one run, by name."""
 
@@ -107,7 +132,10 @@ def _cell(line: Row, name: str) -> str:
     return f"{short(line[name])} [{low:.3g}, {high:.3g}]"
 
 
+COMPARED = "compare.json"
 TABLES = {"leaderboard": table, "attacks": attacks}
+DECIBELS = ("psnr", "si_sdr")
+"""Paired metrics in decibels."""
 
 
 def inserted(page: str, folder: Path) -> str:
@@ -118,6 +146,9 @@ def inserted(page: str, folder: Path) -> str:
     """
     if not (folder / "leaderboard.csv").is_file() and list(folder.glob("*/reference")):
         return _replaced(page, "modalities", side_by_side(folder))
+    if (folder / COMPARED).is_file():
+        compared = json.loads((folder / COMPARED).read_text(encoding="utf-8"))["modality"]
+        return _replaced(page, f"{compared} comparison", comparison(folder))
     modality = _board(folder)[0]["modality"]
     named = [name for name in TABLES if f"<!-- {modality} {name}:" in page]
     if not named:
@@ -136,7 +167,7 @@ def _replaced(page: str, name: str, content: str) -> str:
 
 
 def main(
-    folder: Annotated[Path, typer.Argument(help="A results folder, or the one with all modalities' reference runs.")],
+    folder: Annotated[Path, typer.Argument(help="A results folder, a comparison, or what holds all modalities'.")],
     page: Annotated[Path, typer.Argument(help="A Markdown page that names its tables.")] = Path("README.md"),
 ) -> None:
     """Write the tables of FOLDER into PAGE."""

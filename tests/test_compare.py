@@ -18,6 +18,7 @@ from bench.compare import SIZES, learning
 from bench.compare_figures import COLUMN, PAGE, draw_comparison, over_seeds, shown_names
 from bench.compare_tables import TABLES, heat, write_comparison
 from bench.protocol import UserError
+from bench.readme import comparison, inserted
 from schemes.compared import RECIPES, REPEATED, contestants, sized
 from schemes.weight_modulation import WeightModulation
 
@@ -144,6 +145,18 @@ def curve(name: str, points: list[tuple[float, float]], seed: int = 0) -> list[d
         shared | {"paired_metric": "psnr", "strength": float(i), "loss": loss, "bit_accuracy": accuracy, "paired": 31.0}
         for i, (loss, accuracy) in enumerate(points)
     ]
+
+
+def test_a_page_shows_who_was_compared(smoke: Path) -> None:
+    page = "before <!-- toy comparison:begin -->old<!-- toy comparison:end --> after"
+    heads, _, first, second = comparison(smoke).splitlines()
+    codecs = table(smoke, "codecs")
+    assert heads.startswith("|  | psnr | bit accuracy | noise 0.1 | noise 0.5 | where it costs 3 dB |")
+    assert first.startswith(f"| amplitude | {codecs['paired_value'][0]:.4g} | {codecs['bit_accuracy'][0]:.4g} [")
+    assert second.startswith("| uchida | ") and heads.count("|") == first.count("|") == second.count("|")
+    assert inserted(page, smoke) == page.replace("old", f"\n{comparison(smoke)}\n")
+    with pytest.raises(UserError, match="one <!-- toy comparison:begin -->"):
+        inserted("", smoke)
 
 
 def test_heat_is_read_between_strengths_and_never_beyond() -> None:
