@@ -56,9 +56,13 @@ class Lines(logging.Handler):
         if (stage := getattr(record, "stage", None)) is not None:
             done, total, now = record.__dict__["done"], record.__dict__["total"], time.monotonic()
             began = self.began.setdefault(stage, now)
+            if done >= total:
+                del self.began[stage]  # a stage of this name may come again
             if now - self.told.get(stage, began) < PATIENCE_S and not (done >= total and stage in self.told):
                 return
             self.told[stage] = now
+            if done >= total:
+                del self.told[stage]
             left = (now - began) / done * (total - done) if done else 0.0
             message += f" after {now - began:.0f} s" + (f", about {left:.0f} s left" if 0 < done < total else "")
         self.console.print(message, markup=False, highlight=False, soft_wrap=True)

@@ -234,7 +234,7 @@ def test_a_class_that_needs_arguments_is_refused() -> None:
 
 
 def test_lines_tell_only_of_what_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([0.0, 1.0, 3.0, 4.0, 9.0, 20.0, 20.5])
+    clock = iter([0.0, 1.0, 3.0, 4.0, 9.0, 20.0, 20.5, 30.0, 33.0])
     monkeypatch.setattr("bench.progress.time.monotonic", lambda: next(clock))
     console = Console(file=io.StringIO(), width=100)
     with shown(console, quiet=False):
@@ -242,11 +242,14 @@ def test_lines_tell_only_of_what_takes_long(monkeypatch: pytest.MonkeyPatch) -> 
             report("cells", done, 9)
         report("short", 0, 1)
         report("short", 1, 1)
+        report("cells", 1, 9)
+        report("cells", 2, 9)
         logging.getLogger("genprint").warning("left out [this]")
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert text.splitlines() == [
         "cells 3/9 after 3 s, about 6 s left",
         "cells 9/9 after 9 s",
+        "cells 2/9 after 3 s, about 10 s left",
         "left out [this]",
     ]
 
