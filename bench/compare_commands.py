@@ -16,9 +16,9 @@ from bench.compare import SIZES, Bench, Size, compare
 from bench.engine import pick_device, set_up
 from bench.presets import Plan
 from bench.progress import shown
-from bench.protocol import Attack, Generator, Modality, UserError
+from bench.protocol import Attack, Generator, Modality, Scheme, UserError
 from bench.registry import lookup
-from bench.selection import continued, find_modality, held_families, load_generator, matched
+from bench.selection import continued, find_modality, held_families, kept_codec, load_generator, matched
 
 
 def compare_command(
@@ -39,6 +39,9 @@ def compare_command(
     go_on: Annotated[
         bool, typer.Option("--continued", help="Train on from the plain codecs that `run` finds; others are left out.")
     ] = False,
+    kept: Annotated[
+        bool, typer.Option("--kept", help="Train nothing: compare the codecs that `run` finds; others are left out.")
+    ] = False,
     psnr_db: Annotated[float, typer.Option(help="Fidelity that all are trained to, PSNR.")] = 31.0,
     out: Annotated[
         Path | None, typer.Option(help="Folder; default leaderboards/<modality>/comparison[-<preset>].")
@@ -56,18 +59,20 @@ def compare_command(
     from schemes import load_codec
     from schemes.compared import REPEATED, contestants
 
+    if kept and go_on:
+        raise UserError("compare: expected --kept or --continued, found both")
     size = lookup("preset", preset, SIZES)
     every = contestants(steps or size.steps, size.pool, psnr_db)
     names = list(only or size.only or every)
     entrants = {name: lookup("entrant", name, every) for name in names}
     repeated = [name for name in (*REPEATED, *(repeat or ())) if lookup("entrant", name, every)]
-    counts = dict.fromkeys(repeated, seeds or size.seeds)
+    counts = dict.fromkeys(repeated, 1 if kept else seeds or size.seeds)
     plan = _plan(size, device)
     with shown(Console(stderr=True), quiet=quiet or as_json):
         medium = find_modality(modality)
         source = load_generator(medium, generator, device)
         medium = matched(medium, source)
-        missing = _taken_up(entrants, medium, source) if go_on else []
+        missing = _taken_up(entrants, medium, source, as_it_is=kept) if go_on or kept else []
         folder = out or Path("leaderboards") / medium.name / _folder_name(preset)
         bench = Bench(medium, source, folder, lambda path: load_codec(path, medium, source))
         left_out = missing + compare(bench, entrants, counts, _attacks(size, attack or [], medium, source), plan)
@@ -80,20 +85,28 @@ def compare_command(
         printed.paths(printed.console(), written)
 
 
-def _taken_up(entrants: dict[str, Any], modality: Modality, generator: Generator) -> list[str]:
-    """Let trained entrants go on from the codec of their modulation; who has none is taken out, and told of."""
-    from schemes.compared import scheme_name
+def _taken_up(entrants: dict[str, Any], modality: Modality, generator: Generator, *, as_it_is: bool) -> list[str]:
+    """Let entrants be codecs that `run` finds, or go on from the one of their modulation if they are trained.
+
+    Who has none is taken out, and told of.
+    """
+    from schemes.compared import Kept, scheme_name
     from schemes.weight_modulation import WeightModulation
 
     left_out = []
     for name, entrant in list(entrants.items()):
-        if isinstance(entrant.scheme, WeightModulation):
-            try:
-                scheme = continued(entrant.scheme, scheme_name(entrant), modality, generator)
-                entrants[name] = entrant._replace(scheme=scheme)
-            except UserError as error:
-                left_out.append(f"{name}: {error}")
-                del entrants[name]
+        start = scheme_name(entrant, plain=not as_it_is)
+        try:
+            if as_it_is:
+                scheme: Scheme = Kept(start, kept_codec(start, modality, generator))
+            elif isinstance(entrant.scheme, WeightModulation):
+                scheme = continued(entrant.scheme, start, modality, generator)
+            else:
+                continue
+            entrants[name] = entrant._replace(scheme=scheme)
+        except UserError as error:
+            left_out.append(f"{name}: {error}")
+            del entrants[name]
     return left_out
 
 

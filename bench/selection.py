@@ -140,12 +140,19 @@ def _codec(modality: Modality, generator: Generator, name: str, plan: Plan) -> C
     return codec
 
 
+def kept_codec(name: str, modality: Modality, generator: Generator) -> Codec:
+    """The codec of a scheme that ``run`` takes, or of a file; nothing is fitted."""
+    from schemes import load_codec
+
+    codec: Codec = load_codec(_codec_file(modality, generator, name), modality, generator)
+    return codec
+
+
 def continued(scheme: Scheme, start: str, modality: Modality, generator: Generator) -> Scheme:
     """The scheme, to be trained from a codec on, which is named as in ``run``."""
-    from schemes import load_codec
     from schemes.weight_modulation import Continued, WeightModulation, WeightModulationCodec
 
-    codec = load_codec(_codec_file(modality, generator, start), modality, generator)
+    codec = kept_codec(start, modality, generator)
     if not isinstance(scheme, WeightModulation):
         raise UserError(f"start: expected a scheme of one modulation, found {type(scheme).__name__}")
     if not isinstance(codec, WeightModulationCodec):

@@ -8,10 +8,12 @@ are the same for all.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from bench.protocol import Scheme
+import torch
+
+from bench.protocol import Codec, Generator, Modality, Scheme
 from schemes import CODES, HARDENINGS, SCHEMES, WOUAF
 from schemes.coding import ErrorCorrected
 from schemes.decentralized import DecentralizedAttribution
@@ -130,6 +132,29 @@ def sized(scheme: Any, steps: int, pool: int, psnr_db: float) -> Any:
     return scheme
 
 
-def scheme_name(contestant: Contestant) -> str:
-    """Name of the scheme with the same modulation and the plain recipe, whose codec it may go on from."""
-    return "wouaf" if contestant.modulation == "amplitude" else contestant.modulation
+def scheme_name(contestant: Contestant, *, plain: bool = True) -> str:
+    """Name of the scheme with the same modulation and the plain recipe, whose codec it may go on from; or its own."""
+    name = "wouaf" if contestant.modulation == "amplitude" else contestant.modulation
+    return name if plain or contestant.recipe == "plain" else f"{name}-{contestant.recipe}"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A trained codec in place of a scheme: it is compared as it is.
+
+    Attributes:
+        name: of the scheme that it was trained by.
+        start: the codec.
+    """
+
+    name: str
+    start: Codec = field(repr=False)
+
+    @property
+    def bits(self) -> int:
+        """Fingerprint length."""
+        return self.start.bits
+
+    def fit(self, modality: Modality, generator: Generator, rng: torch.Generator) -> Codec:
+        """The codec; nothing is trained."""
+        return self.start

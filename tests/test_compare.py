@@ -10,7 +10,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from bench.__main__ import app
@@ -137,6 +139,14 @@ def test_recipes_go_on_from_the_plain_codec(tmp_path: Path, monkeypatch: pytest.
     for each in members.values():
         with safe_open(tmp_path / "out" / "codecs" / each["codec"], "pt") as file:
             assert [row["step"] for row in json.loads(file.metadata()["log"])] == [100, 200]
+    told = compared(tmp_path / "kept", "--kept", *only, "--attack", "interpolation")
+    assert [line.split(":")[0] for line in told["left_out"]] == ["amplitude+noise", "amplitude-48", "low-rank"]
+    (member,) = json.loads((tmp_path / "kept" / "compare.json").read_text())["members"].values()
+    assert member["scheme"] == "Kept(name='wouaf')" and member["name"] == "amplitude"
+    (codec,) = (tmp_path / "kept" / "codecs").glob("*.safetensors")
+    (fitted,) = (tmp_path / "cache" / "codecs").rglob("*.safetensors")
+    ours, theirs = load_file(codec), load_file(fitted)
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours), "as it was"
 
 
 def curve(name: str, points: list[tuple[float, float]], seed: int = 0) -> list[dict[str, Any]]:
@@ -206,6 +216,8 @@ def test_what_is_no_comparison_is_refused(tmp_path: Path) -> None:
     for words in (("--only", "amplitud"), ("--attack", "weight-nois")):
         result = CliRunner().invoke(app, ["compare", *MODALITY, *words])
         assert result.exit_code == 2 and f"'{words[1]}': did you mean '{words[1]}e'?" in result.stderr
+    result = CliRunner().invoke(app, ["compare", *MODALITY, "--kept", "--continued"])
+    assert result.exit_code == 2 and "expected --kept or --continued, found both" in result.stderr
 
 
 def test_figures_of_all_committed_results(smoke: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
