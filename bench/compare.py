@@ -80,7 +80,7 @@ SIZES: dict[str, Size] = {
         seeds=1,
         plan=Plan("quick", 16, 4, 16, 0, 64, True, public_items=64),
         attacks={
-            "weight-noise": (0.02, 0.05, 0.1, 0.2, 0.3),
+            "weight-noise": (0.02, 0.05, 0.1, 0.2, 0.35),
             "absolute-weight-noise": (0.005, 0.02),
             "weight-quantization": (6, 4, 3),
             "magnitude-pruning": (0.2, 0.3, 0.5),

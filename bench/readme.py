@@ -2,8 +2,8 @@
 
 A page names its tables by comments with the modality, such as ``<!-- image leaderboard:begin -->`` and
 ``<!-- image leaderboard:end -->``. ``python -m bench.readme leaderboards`` writes the one that sets modalities side by
-side, between ``<!-- modalities:begin -->`` and ``<!-- modalities:end -->``; a folder of ``bench compare`` fills
-``<!-- image comparison:begin -->``.
+side, between ``<!-- modalities:begin -->`` and ``<!-- modalities:end -->``; a folder ``comparison`` of ``bench compare``
+fills ``<!-- image comparison:begin -->``, one of another name what bears that name.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def inserted(page: str, folder: Path) -> str:
         return _replaced(page, "modalities", side_by_side(folder))
     if (folder / COMPARED).is_file():
         compared = json.loads((folder / COMPARED).read_text(encoding="utf-8"))["modality"]
-        return _replaced(page, f"{compared} comparison", comparison(folder))
+        return _replaced(page, f"{compared} {folder.name}", comparison(folder))
     modality = _board(folder)[0]["modality"]
     named = [name for name in TABLES if f"<!-- {modality} {name}:" in page]
     if not named:

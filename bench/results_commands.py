@@ -12,6 +12,9 @@ from bench.commands import Folder, Json, print_json
 from bench.protocol import UserError
 from bench.results import Results, read_info
 
+COMMITTED = ("reference", "comparison", "comparison-recipes")
+"""Folders of each modality that belong to the repository."""
+
 
 def leaderboard(folder: Folder, as_json: Json = False) -> None:
     """Compute the tables of a results folder again from its cells."""
@@ -57,9 +60,9 @@ def _committed() -> list[Path]:
         UserError: when there is none here.
     """
     root = Path("leaderboards")
-    found = [*sorted(root.glob("*/reference")), *sorted(root.glob("*/comparison"))]
+    found = [path for name in COMMITTED for path in sorted(root.glob(f"*/{name}"))]
     if not found:
-        raise UserError(f"{root}: expected */reference or */comparison below it, found neither")
+        raise UserError(f"{root}: expected one of {', '.join(COMMITTED)} below a modality, found none")
     return found
 
 

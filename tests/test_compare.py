@@ -158,14 +158,14 @@ def curve(name: str, points: list[tuple[float, float]], seed: int = 0) -> list[d
 
 
 def test_a_page_shows_who_was_compared(smoke: Path) -> None:
-    page = "before <!-- toy comparison:begin -->old<!-- toy comparison:end --> after"
+    page = "before <!-- toy out:begin -->old<!-- toy out:end --> after"
     heads, _, first, second = comparison(smoke).splitlines()
     codecs = table(smoke, "codecs")
     assert heads.startswith("|  | psnr | bit accuracy | noise 0.1 | noise 0.5 | where it costs 3 dB |")
     assert first.startswith(f"| amplitude | {codecs['paired_value'][0]:.4g} | {codecs['bit_accuracy'][0]:.4g} [")
     assert second.startswith("| uchida | ") and heads.count("|") == first.count("|") == second.count("|")
     assert inserted(page, smoke) == page.replace("old", f"\n{comparison(smoke)}\n")
-    with pytest.raises(UserError, match="one <!-- toy comparison:begin -->"):
+    with pytest.raises(UserError, match="one <!-- toy out:begin -->"):
         inserted("", smoke)
 
 
