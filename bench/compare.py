@@ -52,7 +52,7 @@ class Size:
         steps: of each training, at most.
         pool: latents drawn for it.
         seeds: trainings of those that are repeated.
-        plan: of the run.
+        plan: of the run; all users' decoders are attacked, so that losses are those of the same items.
         attacks: strengths by the name of the attack's family.
         only: names of the entrants; empty means all.
     """
@@ -70,7 +70,7 @@ SIZES: dict[str, Size] = {
         steps=100,
         pool=64,
         seeds=1,
-        plan=Plan("smoke", 4, 2, 2, 0, 4, True, public_items=16),
+        plan=Plan("smoke", 4, 2, 4, 0, 4, True, public_items=16),
         attacks={"weight-noise": (0.1, 0.5), "weight-quantization": (4,), "interpolation": (0.5,)},
         only=("amplitude", "amplitude+noise", "uchida"),
     ),
@@ -92,7 +92,7 @@ SIZES: dict[str, Size] = {
         steps=10_000,
         pool=4096,
         seeds=3,
-        plan=Plan("standard", 32, 8, 8, 0, 256, True),
+        plan=Plan("standard", 32, 4, 32, 0, 128, True),
         attacks={
             "weight-noise": (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5),
             "absolute-weight-noise": (0.002, 0.005, 0.01, 0.02, 0.05),
@@ -200,7 +200,7 @@ def kept(bench: Bench, title: tuple[str, int], entrant: Entrant, plan: Plan) -> 
         "megabytes": round(path.stat().st_size / 1e6, 3),
         **json.loads(facts.read_text(encoding="utf-8")),
         **learning(getattr(loaded, "about", {}).get("log", "[]")),
-        "changed_bytes": changed_bytes(bench.generator.decoder, loaded),
+        **footprint(bench.generator.decoder, loaded),
     }
     return Trained(loaded, about)
 
@@ -215,12 +215,17 @@ def learning(log: str) -> dict[str, float | None]:
     return found
 
 
-def changed_bytes(decoder: nn.Module, codec: Codec) -> int:
-    """Size of what one user's copy has otherwise than the public decoder: what storing it would cost."""
-    code = torch.randint(2, (codec.bits,), generator=stream(0, "changed bytes"))
+def footprint(decoder: nn.Module, codec: Codec) -> dict[str, float | None]:
+    """What one user's copy has otherwise than the public decoder.
+
+    ``changed_bytes`` is what storing it would cost; ``energy_per_bit`` is ‖W' - W‖² / ‖W‖² over the tensors that
+    differ, for each bit: against white noise on the weights, E_b of digital communications. None where none differs.
+    """
+    code = torch.randint(2, (codec.bits,), generator=stream(0, "footprint"))
     copy, public = codec.modulate(decoder, code).state_dict(), decoder.state_dict()
-    return sum(
-        value.numel() * value.element_size()
-        for name, value in copy.items()
-        if name not in public or not torch.equal(value, public[name])
-    )
+    changed = {name: each for name, each in copy.items() if name not in public or not torch.equal(each, public[name])}
+    known = {name: public[name].double() for name in changed if name in public}
+    change = sum(float((changed[name] - value).square().sum()) for name, value in known.items())
+    base = sum(float(value.square().sum()) for value in known.values())
+    size = sum(each.numel() * each.element_size() for each in changed.values())
+    return {"changed_bytes": size, "energy_per_bit": change / base / codec.bits if base else None}

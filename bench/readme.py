@@ -2,8 +2,8 @@
 
 A page names its tables by comments with the modality, such as ``<!-- image leaderboard:begin -->`` and
 ``<!-- image leaderboard:end -->``. ``python -m bench.readme leaderboards`` writes the one that sets modalities side by
-side, between ``<!-- modalities:begin -->`` and ``<!-- modalities:end -->``; a folder ``comparison`` of ``bench compare``
-fills ``<!-- image comparison:begin -->``, one of another name what bears that name.
+side, between ``<!-- modalities:begin -->`` and ``<!-- modalities:end -->``; ``leaderboards/image/comparison`` fills
+``<!-- image comparison:begin -->``.
 """
 
 from __future__ import annotations

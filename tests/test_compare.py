@@ -71,10 +71,15 @@ def test_all_entrants_are_trained_alike() -> None:
     assert sized(every["amplitude"].scheme, 7, 8, 20.0).recipe.psnr_db == 20
 
 
+def test_losses_are_those_of_the_same_items() -> None:
+    assert all(size.plan.users == size.plan.model_users for size in SIZES.values())
+
+
 def test_tables_tell_what_the_run_holds(smoke: Path) -> None:
     board, attacks = (pd.read_csv(smoke / "run" / f"{name}.csv") for name in ("leaderboard", "attacks"))
     codecs, curves, bits = (table(smoke, name) for name in ("codecs", "curves", "bits"))
     assert list(zip(codecs["name"], codecs["seed"], strict=True)) == [("amplitude", 0), ("amplitude", 1), ("uchida", 0)]
+    assert codecs["energy_per_bit"].between(1e-6, 1).all() and (codecs["changed_bytes"] > 0).all()
     for row in codecs.to_dict("records"):
         line = board[board["scheme"] == f"{row['name']}@{row['seed']}"].iloc[0]
         assert row["bit_accuracy"] == line["bit_accuracy"] and row["paired_value"] == line["paired_value"]

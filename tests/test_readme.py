@@ -12,15 +12,18 @@ import pytest
 from typer.testing import CliRunner
 
 from bench.__main__ import app
+from bench.compare_tables import TABLES as COMPARED_TABLES
 from bench.printed import read_csv
 from bench.protocol import UserError
 from bench.readme import attacks, inserted, side_by_side, table
 from bench.report import SHOWN
+from bench.results_commands import COMMITTED
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCS = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
 REFERENCES = {folder.parent.name: folder for folder in sorted((ROOT / "leaderboards").glob("*/reference"))}
+COMPARISONS = [path for name in COMMITTED[1:] for path in sorted((ROOT / "leaderboards").glob(f"*/{name}"))]
 CODE = dict(re.findall(r"^```python\n# (\w+)\.py\n(.*?)^```", README, re.MULTILINE | re.DOTALL))
 COMMANDS = re.findall(r"^\.venv/bin/python -m bench (.* my_.*)$", README, re.MULTILINE)
 TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
@@ -50,6 +53,14 @@ def test_the_tables_are_the_committed_run(modality: str) -> None:
 
 def test_the_modalities_side_by_side_are_the_committed_runs() -> None:
     assert inserted(README, ROOT / "leaderboards") == README, "run `.venv/bin/python -m bench.readme leaderboards`"
+
+
+@pytest.mark.parametrize("folder", COMPARISONS, ids=lambda folder: f"{folder.parent.name} {folder.name}")
+def test_the_answer_is_that_of_the_committed_comparisons(folder: Path) -> None:
+    page = (ROOT / "docs" / "rq2.md").read_text(encoding="utf-8")
+    assert inserted(page, folder) == page, "run `.venv/bin/python -m bench.readme` on the comparison"
+    assert {path.name for path in folder.glob("*.csv")} == {f"{name}.csv" for name in COMPARED_TABLES}
+    assert (folder / "figures" / "bit_accuracy.pdf").is_file()
 
 
 def targets(modality: str) -> dict[str, str]:
