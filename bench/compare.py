@@ -187,7 +187,8 @@ def kept(bench: Bench, title: tuple[str, int], entrant: Entrant, plan: Plan) -> 
         codec = entrant.scheme.fit(bench.modality, bench.generator, stream(plan.seed, "compare", seed))
         path.parent.mkdir(parents=True, exist_ok=True)
         codec.save(path)
-        seconds, device = time.perf_counter() - began, describe_device(pick_device(plan.device))
+        seconds = getattr(codec, "fit_seconds", time.perf_counter() - began)  # with those of what it went on from
+        device = None if codec is start else describe_device(pick_device(plan.device))
         write_json({"device": device, "fit_seconds": round(seconds, 1)}, facts)
     loaded = bench.load(path)
     about = {
