@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -20,6 +23,7 @@ from modalities.image import diffusion
 from modalities.shape3d import grid_generator
 from schemes import SCHEMES, ZOO, load_codec
 
+CARD = re.compile(r"^\| `(\S+)` \| (\d+) \| (\d+) s \|", re.MULTILINE)
 PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".py"}
 
 
@@ -150,6 +154,17 @@ def test_every_shipped_codec_belongs_to_a_scheme() -> None:
         name, path = parameter.values
         assert isinstance(path, Path)
         assert path.stem in {f"{CASES[str(name)].folder.name}-{scheme}" for scheme in SCHEMES}
+
+
+def test_every_shipped_codec_has_its_card() -> None:
+    page = (ZOO / "README.md").read_text(encoding="utf-8")
+    cards = {name: (int(steps), int(fit)) for name, steps, fit in CARD.findall(page)}
+    assert cards.keys() == {f"{parameter.values[0]}/{parameter.values[1].stem}" for parameter in SHIPPED}
+    for name, (steps, seconds) in cards.items():
+        with safe_open(ZOO / f"{name}.safetensors", "pt") as file:
+            about = file.metadata()
+        logged = json.loads(about["log"])[-1]["step"]
+        assert logged <= steps < logged + 200 and abs(seconds - float(about["fit_seconds"])) <= 1
 
 
 @pytest.mark.parametrize(("name", "path"), SHIPPED)
