@@ -59,6 +59,9 @@ def compare_command(
     from schemes import load_codec
     from schemes.compared import REPEATED, contestants
 
+    for name, value, least in (("steps", steps, 0), ("seeds", seeds, 0), ("psnr-db", psnr_db, 1)):
+        if not value >= least:
+            raise UserError(f"{name}: expected at least {least}, found {value:g}")
     if kept and go_on:
         raise UserError("compare: expected --kept or --continued, found both")
     size = lookup("preset", preset, SIZES)
@@ -73,6 +76,8 @@ def compare_command(
         source = load_generator(medium, generator, device)
         medium = matched(medium, source)
         missing = _taken_up(entrants, medium, source, as_it_is=kept) if go_on or kept else []
+        if missing and not entrants:
+            raise UserError(f"compare: expected an entrant with a codec, found none: {missing[0]}")
         folder = out or Path("leaderboards") / medium.name / _folder_name(preset)
         bench = Bench(medium, source, folder, lambda path: load_codec(path, medium, source))
         left_out = missing + compare(bench, entrants, counts, _attacks(size, attack or [], medium, source), plan)

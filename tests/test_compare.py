@@ -213,7 +213,7 @@ def test_learning_is_the_first_time_that_a_level_was_reached() -> None:
     }
 
 
-def test_what_is_no_comparison_is_refused(tmp_path: Path) -> None:
+def test_what_is_no_comparison_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"expected compare\.json of a comparison, found: "):
         write_comparison(tmp_path)
     with pytest.raises(UserError, match=r"codecs\.csv: expected a table of a comparison, found: "):
@@ -221,8 +221,15 @@ def test_what_is_no_comparison_is_refused(tmp_path: Path) -> None:
     for words in (("--only", "amplitud"), ("--attack", "weight-nois")):
         result = CliRunner().invoke(app, ["compare", *MODALITY, *words])
         assert result.exit_code == 2 and f"'{words[1]}': did you mean '{words[1]}e'?" in result.stderr
-    result = CliRunner().invoke(app, ["compare", *MODALITY, "--kept", "--continued"])
-    assert result.exit_code == 2 and "expected --kept or --continued, found both" in result.stderr
+    monkeypatch.setenv("GENPRINT_CACHE", str(tmp_path))
+    for words, told in (
+        (("--kept", "--continued"), "expected --kept or --continued, found both"),
+        (("--kept", "--only", "low-rank"), "expected an entrant with a codec, found none: low-rank: scheme 'low-rank'"),
+        (("--steps", "-3"), "steps: expected at least 0, found -3"),
+        (("--psnr-db", "nan"), "psnr-db: expected at least 1, found nan"),
+    ):
+        result = CliRunner().invoke(app, ["compare", *MODALITY, *words])
+        assert result.exit_code == 2 and told in result.stderr
 
 
 def test_figures_of_all_committed_results(smoke: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
