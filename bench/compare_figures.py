@@ -178,7 +178,8 @@ def capacity(tables: dict[str, Table]) -> tuple[Figure, Table]:
         drawing.band(axes, line["registered"], line, "identification", look)
     axes.axhline(0.95, color=GREY, linewidth=0.7, linestyle=":")
     axes.set(xscale="log", xlabel="Registered users", ylabel="Identified", ylim=(-0.03, 1.03))
-    axes.set_title(f"{table['items'].max()} items read together", loc="left")
+    together = table["items"].max()
+    axes.set_title("Single items" if together == 1 else f"{together} items read together", loc="left")
     _legend(figure, series)
     return figure, means
 

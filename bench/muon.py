@@ -15,8 +15,8 @@ class Muon(torch.optim.Muon):
     """Steps along the orthogonalised momentum; takes matrices only.
 
     Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024. PyTorch's own orthogonalises in
-    bfloat16, which a processor without such instructions emulates: 25 times slower than single precision, more than
-    half of a training step. There this class does the same in single precision.
+    bfloat16, which a processor without such instructions emulates, 20 times slower than single precision (`make
+    speed`). There this class does the same in single precision.
     """
 
     @torch.no_grad()

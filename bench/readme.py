@@ -8,12 +8,12 @@ side, between ``<!-- modalities:begin -->`` and ``<!-- modalities:end -->``; ``l
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from bench.compare_tables import LOSSES, about
 from bench.printed import read_csv
 from bench.protocol import UserError
 from bench.report import SHOWN, Row, heading, markdown, short
@@ -77,7 +77,7 @@ def comparison(folder: Path) -> str:
     losses = [name for name in next(iter(heat.values()), {}) if name.startswith("at_")]
     trained = [row for row in read_csv(folder / "codecs.csv") if row["seed"] == 0]
     metric = trained[0]["paired_metric"]
-    unit = " dB" if metric in DECIBELS else ""
+    unit = "" if metric in LOSSES else " dB"
     rows = []
     for line in trained:
         own = {row["strength"]: row for row in curves if row["name"] == line["name"]}
@@ -132,10 +132,7 @@ def _cell(line: Row, name: str) -> str:
     return f"{short(line[name])} [{low:.3g}, {high:.3g}]"
 
 
-COMPARED = "compare.json"
 TABLES = {"leaderboard": table, "attacks": attacks}
-DECIBELS = ("psnr", "si_sdr")
-"""Paired metrics in decibels."""
 
 
 def inserted(page: str, folder: Path) -> str:
@@ -146,9 +143,8 @@ def inserted(page: str, folder: Path) -> str:
     """
     if not (folder / "leaderboard.csv").is_file() and list(folder.glob("*/reference")):
         return _replaced(page, "modalities", side_by_side(folder))
-    if (folder / COMPARED).is_file():
-        compared = json.loads((folder / COMPARED).read_text(encoding="utf-8"))["modality"]
-        return _replaced(page, f"{compared} {folder.name}", comparison(folder))
+    if (folder / "compare.json").is_file():
+        return _replaced(page, f"{about(folder)['modality']} {folder.name}", comparison(folder))
     modality = _board(folder)[0]["modality"]
     named = [name for name in TABLES if f"<!-- {modality} {name}:" in page]
     if not named:

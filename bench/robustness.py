@@ -91,17 +91,19 @@ def quality_left(line: Row, clean: Row, bounds: Bounds) -> float:
     lower one counts, as both bounds have to be kept.
 
     Returns:
-        At most 1; NaN where a metric is missing, or the fingerprint alone is at or beyond the bound.
+        At most 1; NaN where a metric is missing, or the fingerprint alone is at or beyond the bound, unless the other
+        scale is beyond it already: a ruined decoder may make what no Fréchet distance can be told of.
     """
     error = bounds.error(line.get(bounds.metric))
     if line["target"] == "content":
         return _share_left(error, 0.0, bounds.error(bounds.content))
     paired = _share_left(error, bounds.error(clean.get("paired_value")), bounds.error(bounds.model))
     distance, before = line.get("quality"), line.get("quality_unattacked")
-    if distance is None or before is None:
-        return math.nan
-    parts = (paired, _share_left(distance, before, (1 + bounds.quality) * before))
-    return math.nan if any(map(math.isnan, parts)) else min(parts)
+    rise = math.nan
+    if distance is not None and before is not None:
+        rise = _share_left(distance, before, (1 + bounds.quality) * before)
+    known = [part for part in (paired, rise) if not math.isnan(part)]
+    return min(known) if len(known) == 2 or min(known, default=0.0) < 0 else math.nan
 
 
 def _share_left(damage: float, before: float, bound: float) -> float:

@@ -112,9 +112,7 @@ def test_quality_is_left_just_where_the_run_says_within_the_bound(modality: str)
     lines = read_csv(folder / "attacks.csv")
     left = [quality_left(line, clean[line["scheme"]], bounds) for line in lines]
     assert [quality >= 0 for quality in left] == [line["within_bound"] for line in lines]
-    assert {True, False} == {line["within_bound"] for line in lines}
-    for line, quality in zip(lines, left, strict=True):  # a ruined decoder may make what no distance can be told of
-        assert not math.isnan(quality) or (line["target"] != "content" and line["quality"] is None)
+    assert not any(map(math.isnan, left)) and {True, False} == {line["within_bound"] for line in lines}
 
 
 @pytest.mark.parametrize("modality", REFERENCES)

@@ -160,16 +160,13 @@ def _factored(layer: nn.Module, up: Tensor, down: Tensor) -> Callable[[Tensor], 
 
 def _convolved(layer: nn.Module, x: Tensor, weights: Tensor) -> Tensor:
     """Convolution without bias of items (B, C, ...), each with its own weight (B, ...), in one of B · groups groups."""
-    groups = groups_of(layer) * len(x)
-    out = _run(layer, x, weights.flatten(0, 1).to(x.dtype), groups, together=True)
+    together = x.reshape(1, -1, *x.shape[2:])  # all items are channels of one
+    out = _run(layer, together, weights.flatten(0, 1).to(x.dtype), groups_of(layer) * len(x))
     return out.view(len(x), -1, *out.shape[2:])
 
 
-def _run(layer: nn.Module, x: Tensor, weight: Tensor, groups: int, *, together: bool = False) -> Tensor:
-    """The layer's convolution of items (B, C, ...) with another weight, without bias.
-
-    With ``together`` all items are channels of one.
-    """
+def _run(layer: nn.Module, x: Tensor, weight: Tensor, groups: int) -> Tensor:
+    """The layer's convolution of (B, C, ...) with another weight in so many groups, without bias."""
     settings: dict[str, object] = {name: getattr(layer, name) for name in ("stride", "dilation")}
     settings["groups"] = groups
     if input_axis(layer) == 0:
@@ -181,7 +178,7 @@ def _run(layer: nn.Module, x: Tensor, weight: Tensor, groups: int, *, together: 
         if layer.padding_mode != "zeros":
             x = F.pad(x, layer._reversed_padding_repeated_twice, mode=str(layer.padding_mode))  # type: ignore[arg-type]
             settings["padding"] = 0
-    return convolve(x.reshape(1, -1, *x.shape[2:]) if together else x, weight, **settings)
+    return convolve(x, weight, **settings)
 
 
 def _with_bias(layer: nn.Module, out: Tensor, *, last: bool) -> Tensor:
