@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from bench.results import replacing
+from bench.folders import replacing
 
 SIDE = 128
 """Pixels of a panel; smaller pictures are enlarged by a whole number, so that theirs stay visible."""

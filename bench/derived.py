@@ -10,10 +10,11 @@ from typing import Any
 
 from bench.attack_pages import category_of
 from bench.columns import CATEGORIES, LEADERBOARD, ROBUSTNESS
+from bench.folders import replacing
 from bench.printed import read_csv
 from bench.report import SHOWN as BOARD
 from bench.report import Row, heading, markdown, short, write_csv
-from bench.results import read_info, replacing
+from bench.results import read_info
 from bench.robustness import LEVELS, SHARES, Bounds, attack_lines, category_lines, scheme_columns, setting
 
 MOST = 10

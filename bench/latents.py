@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from bench.digest import digest_of, generator_digest
-from bench.engine import logger, report
-from bench.folders import cache_folder
+from bench.digest import generator_digest
+from bench.engine import report
+from bench.pool import stored_latents
 from bench.presets import Plan
 from bench.protocol import Generator, Modality
-from bench.results import replacing
 from bench.rng import stream
 
 CHUNK = 64
@@ -22,32 +19,16 @@ CHUNK = 64
 def cached_latents(modality: Modality, generator: Generator, plan: Plan) -> Tensor:
     """Latents of every user's items, (users, items, ...) float32, on the CPU.
 
-    Depends on the generator, the prompts and the seed only, never on a scheme. An unreadable cache file is made again.
+    Depends on the generator, the prompts and the seed only, never on a scheme.
     """
-    path = cache_folder() / "latents" / f"{_key(modality, generator, plan)}.safetensors"
-    try:
-        return load_file(path)["latents"]
-    except FileNotFoundError:
-        logger.info("sampling %d latents into %s", plan.users * plan.items, path)
-    except (SafetensorError, KeyError) as error:
-        logger.warning("%s is not readable (%s); sampling again", path, error)
-    latents = _sample(modality, generator, plan)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as partial:
-        save_file({"latents": latents.contiguous()}, partial)
-    return latents
-
-
-def _key(modality: Modality, generator: Generator, plan: Plan) -> str:
-    return digest_of(
-        {
-            "modality": modality.name,
-            "generator": generator_digest(generator),
-            "users": plan.users,
-            "items": plan.items,
-            "seed": plan.seed,
-        }
-    )
+    facts = {
+        "modality": modality.name,
+        "generator": generator_digest(generator),
+        "users": plan.users,
+        "items": plan.items,
+        "seed": plan.seed,
+    }
+    return stored_latents(facts, lambda: _sample(modality, generator, plan))
 
 
 @torch.no_grad()

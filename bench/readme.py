@@ -14,10 +14,10 @@ from typing import Annotated
 import typer
 
 from bench.compare_tables import LOSSES, about
+from bench.folders import replacing
 from bench.printed import read_csv
 from bench.protocol import UserError
 from bench.report import SHOWN, Row, heading, markdown, short
-from bench.results import replacing
 
 
 def table(folder: Path) -> str:

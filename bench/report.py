@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.results import replacing
+from bench.folders import replacing
 
 Row = dict[str, Any]
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import pyarrow.parquet as pq
 
 from bench import rows as long_table
 from bench.engine import logger
+from bench.folders import replacing
 from bench.presets import Plan
 from bench.protocol import UserError
 
@@ -38,17 +37,6 @@ class Cell:
 
     rows: pa.Table
     summary: Summary
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A scratch path that becomes ``path`` when the block ends well, and vanishes when it does not."""
-    partial = path.with_name(f".{path.name}.part")  # the name of what a killed process left, so it does not pile up
-    try:
-        yield partial
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def write_json(value: object, path: Path) -> None:

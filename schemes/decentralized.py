@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bench.pool import training_latents
 from bench.precision import mixed
 from bench.protocol import Generator, Modality, UserError
 from bench.rng import child, stream
@@ -89,7 +90,7 @@ class DecentralizedAttribution:
         """
         check_bits(self.bits)
         began = time.monotonic()
-        latents = generator.training_latents(max(self.authentic // 2, self.tuning.pool), child(rng, "latents"))
+        latents = training_latents(generator, max(self.authentic // 2, self.tuning.pool), child(rng, "latents"))
         made = training.originals(modality, generator, latents[: self.authentic // 2])
         _, fields = generator.public_pairs(self.authentic // 2, child(rng, "authentic"))
         with torch.no_grad():

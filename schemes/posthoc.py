@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bench.pool import training_latents
 from bench.protocol import Generator, Modality, UserError
 from bench.rng import child, stream
 from bench.weights import detached_copy
@@ -162,7 +163,7 @@ class PostHoc:
         """
         check_bits(self.bits)
         began = time.monotonic()
-        latents = generator.training_latents(self.pool, child(rng, "latents"))
+        latents = training_latents(generator, self.pool, child(rng, "latents"))
         key = int(torch.randint(2**62, (1,), generator=rng))
         scale, offset, original = _calibrated(modality, generator, latents)
         stage = Stage(self.mark, torch.ones(self.bits), 1.0, key, scale, offset)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bench.pool import training_latents
 from bench.precision import mixed
 from bench.protocol import Generator, Modality
 from bench.rng import child, stream
@@ -74,7 +75,7 @@ class StableSignature:
         """Train the extractor and whiten its bits on what the public decoder makes."""
         began = time.monotonic()
         trained = self.extractor.fit(modality, generator, child(rng, "extractor"))
-        latents = generator.training_latents(max(self.tuning.pool, 16 * self.bits), child(rng, "latents"))
+        latents = training_latents(generator, max(self.tuning.pool, 16 * self.bits), child(rng, "latents"))
         content = training.originals(modality, generator, latents)
         device = next(generator.decoder.parameters()).device
         soft = torch.cat([trained.read(part.float().to(device)) for part in content.split(32)])

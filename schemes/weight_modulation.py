@@ -14,6 +14,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from bench.pool import training_latents
 from bench.protocol import Generator, Modality, UserError
 from bench.rng import child, fenced
 from bench.weights import replaced_copy
@@ -61,7 +62,7 @@ class WeightModulation:
         began = time.monotonic()
         decoder = generator.decoder
         device = next(decoder.parameters()).device
-        latents = generator.training_latents(self.recipe.pool, child(rng, "latents"))
+        latents = training_latents(generator, self.recipe.pool, child(rng, "latents"))
         unmarked = training.originals(modality, generator, latents)
         modulator = self.modulation.bind(decoder, self.bits, child(rng, "modulator")).to(device)
         with fenced(child(rng, "reader").initial_seed()):

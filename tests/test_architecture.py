@@ -25,6 +25,8 @@ SHARED = (
     "bench.muon",
     "bench.precision",
     "bench.parallel",
+    "bench.digest",
+    "bench.pool",
 )
 KNOW_ALL = ("__main__.py", "commands.py", "compare_commands.py", "selection.py", "presets.py", "attack_pages.py")
 

@@ -13,11 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from bench.columns import LEADERBOARD
+from bench.folders import replacing
 from bench.leaderboard import ranked, robustness, worst, write_tables
 from bench.printed import read_csv
 from bench.protocol import UserError
 from bench.report import for_json, write_csv
-from bench.results import FORMAT, Results, Store, replacing
+from bench.results import FORMAT, Results, Store
 from bench.rows import SCHEMA
 from tests.conftest import PLAN, Bench
 from tests.toy import ToyNoise
