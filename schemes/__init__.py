@@ -14,7 +14,7 @@ from schemes.decentralized import DecentralizedAttribution, KeyTuning
 from schemes.encoder import HiDDeN
 from schemes.files import Binder, decoder_digest, fits
 from schemes.hardening import Hardening
-from schemes.modulations import MODULATIONS, Amplitude
+from schemes.modulations import MODULATIONS, Amplitude, LowRank
 from schemes.posthoc import Additive, HaarCosine, PostHoc
 from schemes.stable_signature import StableSignature
 from schemes.training import Recipe
@@ -50,6 +50,8 @@ SCHEMES: dict[str, Scheme] = {
     "wouaf": WOUAF,
     "wouaf-augmented": WeightModulation(Amplitude(), recipe=Recipe(augment=True)),
     **{kebab(name): WeightModulation(kind()) for name, kind in MODULATIONS.items() if kind is not Amplitude},
+    "wouaf-48": replace(WOUAF, bits=48),
+    "low-rank-48": WeightModulation(LowRank(), bits=48),
     **{f"wouaf-{name}": replace(WOUAF, recipe=Recipe(hardening=each)) for name, each in HARDENINGS.items()},
     **{f"wouaf-{name}": ErrorCorrected(replace(WOUAF, bits=each.length), each) for name, each in CODES.items()},
     "hidden": WeightModulation(HiDDeN()),

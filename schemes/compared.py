@@ -54,6 +54,7 @@ ENTRIES = (
     Entry("amplitude", tuple(RECIPES)),
     *(Entry(name) for name in BLACK_BOX),
     Entry("amplitude", bits=48),
+    Entry("low-rank", bits=48),
     Entry("function-invariant", ("plain",)),
 )
 BASELINES = ("hidden", "stable-signature", "decentralized", "dwt-dct", "additive", "uchida")
@@ -134,7 +135,7 @@ def sized(scheme: Any, steps: int, pool: int, psnr_db: float) -> Any:
 
 def scheme_name(contestant: Contestant, *, plain: bool = True) -> str:
     """Name of the scheme with the same modulation and the plain recipe, whose codec it may go on from; or its own."""
-    name = "wouaf" if contestant.modulation == "amplitude" else contestant.modulation
+    name = contestant.modulation.replace("amplitude", "wouaf")
     return name if plain or contestant.recipe == "plain" else f"{name}-{contestant.recipe}"
 
 
