@@ -1,0 +1,55 @@
+"""Latents drawn once: what names them, and what is done about a file that cannot be read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from bench.pool import training_latents
+from bench.rng import stream
+from tests.toy import ToyGenerator
+
+
+class CountingGenerator(ToyGenerator):
+    """Notes how often it draws."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drawn: list[int] = []
+
+    def training_latents(self, n: int, rng: torch.Generator) -> Tensor:
+        self.drawn.append(n)
+        return super().training_latents(n, rng)
+
+
+def test_the_same_latents_are_drawn_once(cache: Path) -> None:
+    generator, other = CountingGenerator(), CountingGenerator()
+    first = training_latents(generator, 4, stream(0, "pool"))
+    assert torch.equal(first, ToyGenerator().training_latents(4, stream(0, "pool")))
+    assert torch.equal(first, training_latents(other, 4, stream(0, "pool")))
+    assert generator.drawn == [4] and other.drawn == []
+    assert len(list((cache / "latents").iterdir())) == 1
+
+
+@pytest.mark.parametrize("change", ["seed", "count", "decoder", "class"])
+def test_other_latents_are_drawn_anew(cache: Path, change: str) -> None:
+    first = training_latents(CountingGenerator(), 4, stream(0, "pool"))
+    generator: ToyGenerator = ToyGenerator() if change == "class" else CountingGenerator()
+    if change == "decoder":
+        next(generator.decoder.parameters()).data += 1
+    n, seed = (5 if change == "count" else 4), (1 if change == "seed" else 0)
+    second = training_latents(generator, n, stream(seed, "pool"))
+    assert len(second) == n and len(list((cache / "latents").iterdir())) == 2
+    assert torch.equal(first, second) == (change in ("decoder", "class"))
+
+
+def test_a_damaged_file_is_made_again(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    first = training_latents(ToyGenerator(), 4, stream(0, "pool"))
+    (path,) = (cache / "latents").iterdir()
+    path.write_bytes(path.read_bytes()[:40])
+    assert torch.equal(first, training_latents(ToyGenerator(), 4, stream(0, "pool")))
+    assert "not readable" in caplog.text
+    assert torch.equal(first, training_latents(CountingGenerator(), 4, stream(0, "pool")))
