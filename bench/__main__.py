@@ -47,6 +47,7 @@ app.command("list")(commands.list_)
 app.command("leaderboard")(results_commands.leaderboard)
 app.command("report")(results_commands.report)
 app.command("figures")(results_commands.figures)
+app.command("join")(results_commands.join)
 app.command("show")(results_commands.show)
 
 

@@ -37,7 +37,6 @@ from bench.selection import (
     matched,
     modality_names,
     suite_entries,
-    title,
     with_features,
 )
 
@@ -147,7 +146,7 @@ def fit(
     path = out or default_codec_path(scheme, medium, source)
     _check_writable(path)
     with shown(Console(stderr=True), quiet=quiet), contextlib.redirect_stdout(io.StringIO() if quiet else sys.stderr):
-        codec = trained.fit(medium, source, stream(seed, "fit", title(scheme)))
+        codec = trained.fit(medium, source, stream(seed, "fit"))  # not by scheme: all train on the same latents
         codec.save(path)
     facts = {"codec": str(path), "bits": codec.bits, "seconds": round(time.perf_counter() - began, 1)}
     if as_json:

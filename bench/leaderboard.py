@@ -251,10 +251,10 @@ def ranked(lines: Iterable[Row]) -> list[Row]:
     """Lines by identification, then bit accuracy, best first, with their rank; an empty identification comes last."""
 
     def key(line: Row) -> tuple[float, float]:
-        known = not math.isnan(line["identification"])
-        return (-line["identification"] if known else math.inf, -line["bit_accuracy"])
+        identification = math.nan if line["identification"] == "" else float(line["identification"])
+        return (math.inf if math.isnan(identification) else -identification, -float(line["bit_accuracy"]))
 
-    return [{"rank": place, **line} for place, line in enumerate(sorted(lines, key=key), start=1)]
+    return [{**line, "rank": place} for place, line in enumerate(sorted(lines, key=key), start=1)]
 
 
 def capacity_rows(score: Score) -> list[Row]:

@@ -1,4 +1,4 @@
-"""The commands that read a results folder: ``leaderboard``, ``report``, ``figures``, ``show``."""
+"""The commands that read a results folder: ``leaderboard``, ``report``, ``figures``, ``join``, ``show``."""
 
 from __future__ import annotations
 
@@ -75,6 +75,23 @@ def _drawn_again(folder: Path) -> list[Path]:
     from bench.figures import draw
 
     return draw(folder)
+
+
+def join(
+    folders: Annotated[list[Path], typer.Argument(help="Results folders of runs that differ in their schemes only.")],
+    out: Annotated[Path, typer.Option(help="Folder for the tables of all; may be the first of them.")],
+    as_json: Json = False,
+) -> None:
+    """Put the schemes of several runs on one leaderboard; nothing is measured again."""
+    from bench.figures import draw
+    from bench.join import join as joined
+
+    written = [*joined(folders, out), *draw(out)]
+    if as_json:
+        print_json(printed.summary(read_info(out), out, written))
+    else:
+        printed.board(printed.console(), read_info(out), out)
+        printed.paths(printed.console(), written)
 
 
 def show(folder: Folder, as_json: Json = False) -> None:
