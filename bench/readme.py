@@ -9,6 +9,7 @@ side, between ``<!-- modalities:begin -->`` and ``<!-- modalities:end -->``; ``l
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated
 
 import typer
@@ -53,15 +54,23 @@ def attacks(folder: Path) -> str:
 
 
 def side_by_side(root: Path) -> str:
-    """The first scheme of every modality's reference run below ``root``, one column each, as Markdown.
+    """One scheme in every modality's reference run below ``root``, one column each, as Markdown.
+
+    Of those that all of them have, the one that reads most bits, mean over modalities.
 
     Raises:
-        UserError: when there is no such run.
+        UserError: when there is no such run, or no such scheme.
     """
     runs = {path.parent.parent.name: path.parent for path in sorted(root.glob("*/reference/leaderboard.csv"))}
     if not runs:
         raise UserError(f"{root}: expected folders such as image/reference with a leaderboard, found none")
-    columns = [_column(_board(folder)[0], read_csv(folder / "attacks.csv")) for folder in runs.values()]
+    boards = [{line["scheme"]: line for line in _board(folder)} for folder in runs.values()]
+    shared = [scheme for scheme in boards[0] if all(scheme in board for board in boards)]
+    if not shared:
+        raise UserError(f"{root}: expected a scheme that all of {', '.join(runs)} have, found none")
+    best = max(shared, key=lambda scheme: fmean(board[scheme]["bit_accuracy"] for board in boards))
+    tables = [read_csv(folder / "attacks.csv") for folder in runs.values()]
+    columns = [_column(board[best], table) for board, table in zip(boards, tables, strict=True)]
     rows = [[name, *(column[name] for column in columns)] for name in columns[0]]
     return "\n".join(markdown(["", *runs], rows))
 

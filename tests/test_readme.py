@@ -212,6 +212,18 @@ def test_modalities_side_by_side(toy_folder: Path, tmp_path: Path) -> None:
         side_by_side(tmp_path / "first")
 
 
+def test_modalities_side_by_side_show_a_scheme_that_all_have(toy_folder: Path, tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        shutil.copytree(toy_folder, tmp_path / name / "reference")
+    board = tmp_path / "first" / "reference" / "leaderboard.csv"
+    heads, line = board.read_text().splitlines()
+    board.write_text("\n".join([heads, line.replace("ToyScheme", "Alone"), line]) + "\n")
+    assert "| scheme | ToyScheme | ToyScheme |" in side_by_side(tmp_path)
+    board.write_text("\n".join([heads, line.replace("ToyScheme", "Alone")]) + "\n")
+    with pytest.raises(UserError, match="expected a scheme that all of first, second have, found none"):
+        side_by_side(tmp_path)
+
+
 def test_a_folder_without_a_leaderboard_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"leaderboard\.csv: expected a table of a finished run, found none"):
         table(tmp_path)
