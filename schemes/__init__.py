@@ -14,7 +14,8 @@ from schemes.decentralized import DecentralizedAttribution, KeyTuning
 from schemes.encoder import HiDDeN
 from schemes.files import Binder, decoder_digest, fits
 from schemes.hardening import Hardening
-from schemes.modulations import MODULATIONS, Amplitude, LowRank
+from schemes.modulations import MODULATIONS, Amplitude
+from schemes.modulations.low_rank import LowRank
 from schemes.posthoc import Additive, HaarCosine, PostHoc
 from schemes.stable_signature import StableSignature
 from schemes.training import Recipe

@@ -30,7 +30,8 @@ def cosine_basis(size: int) -> Tensor:
 class Frequency:
     """DCT(W)[band b] · (1 + depth a_b code_b), then back; trained are the strengths a of each layer and bit.
 
-    Bands part the coefficients at random, by a secret key, evenly among the bits.
+    Bands part the coefficients at random, by a secret key, evenly among the bits. Memory for what each band is in a
+    weight is ``bits`` times that of the modulated weights.
 
     Attributes:
         depth: ‖W' - W‖ / ‖W‖ at the start, dimensionless, exact since the transform is orthonormal.
@@ -52,6 +53,7 @@ class BandMap(PatternMap):
         super().__init__(layers, bits, rng)
         self.layers = {name: [layer] for name, layer in layers.items()}  # in a list, not to be a submodule
         self.depth = depth
+        self._shares: dict[str, tuple[Tensor, Tensor]] = {}
 
     def bands(self, name: str, size: int) -> Tensor:
         """Bit of each coefficient of one layer, int64 (size,)."""
@@ -64,14 +66,23 @@ class BandMap(PatternMap):
         out, inputs = (cosine_basis(n).to(weight.device) for n in base.shape[1:3])
         return _along_channels(base, out, inputs)
 
+    def shares(self, name: str, weight: Tensor) -> Tensor:
+        """What each band is in one layer's weight, (bits, size), rows of sum ``weight``; made once for each weight."""
+        kept = self._shares.get(name)
+        if kept is None or not torch.equal(kept[0], weight):
+            spectrum = self.transform(name, weight.detach())
+            chosen = self.bands(name, spectrum.numel()) == torch.arange(self.bits, device=spectrum.device)[:, None]
+            out, inputs = (cosine_basis(n).to(spectrum.device) for n in spectrum.shape[1:3])
+            parts = _along_channels(chosen.view(-1, *spectrum.shape) * spectrum, out.T, inputs.T)
+            kept = weight.detach().clone(), restored(self.layers[name][0], parts).flatten(1)
+            self._shares[name] = kept
+        return kept[1]
+
     def changed(self, name: str, weight: Tensor, codes: Tensor) -> Tensor:
-        """The weight plus the inverse transform of what its bands gain."""
-        spectrum = self.transform(name, weight)
+        """The weight plus what its bands gain."""
         gains = self.depth * self.strength[self.names.index(name)] * codes  # (B, bits)
-        gains = gains[:, self.bands(name, spectrum.numel())]  # (B, coefficients)
-        out, inputs = (cosine_basis(n).to(weight.device) for n in spectrum.shape[1:3])
-        change = _along_channels(gains.view(-1, *spectrum.shape) * spectrum, out.T, inputs.T)
-        return weight + restored(self.layers[name][0], change)
+        gained: Tensor = weight + (gains @ self.shares(name, weight)).view(-1, *weight.shape)
+        return gained
 
     def evidence(self, name: str, weight: Tensor, base: Tensor) -> Tensor:
         """Energy that each band gained, by correlation with the public spectrum, in the sign of the strengths."""
