@@ -42,15 +42,30 @@ def table(folder: Path) -> str:
 
 
 def attacks(folder: Path) -> str:
-    """Every scheme, attack and strength of a results folder as Markdown.
+    """Every attack and strength of a results folder, a column of bit accuracies for each scheme, as Markdown.
+
+    Of coalitions the cell also says which share was caught. The paired metric is that of the first scheme.
 
     Raises:
         UserError: when the folder holds no leaderboard with a line, which names the paired metric.
     """
-    lines, metric = read_csv(folder / "attacks.csv"), _board(folder)[0]["paired_metric"]
-    columns = ["scheme", "attack", "target", "strength", "bit_accuracy", "identification", "caught", metric, "items"]
-    heads = [SHOWN.get(name, name.replace("_", " ")) for name in columns]
-    return "\n".join(markdown(heads, [[_cell(line, name) for name in columns] for line in lines]))
+    lines, board = read_csv(folder / "attacks.csv"), _board(folder)
+    schemes, metric = [line["scheme"] for line in board], board[0]["paired_metric"]
+    by_place = {(line["attack"], line["target"], line["strength"], line["scheme"]): line for line in lines}
+    rows = []
+    for place in dict.fromkeys(key[:3] for key in by_place):
+        own = [by_place.get((*place, scheme), {}) for scheme in schemes]
+        rows.append([*map(short, place), *map(_read, own), short(own[0].get(metric)), short(own[0].get("items"))])
+    heads = ["attack", "target", "strength", *schemes, metric, "items"]
+    return "\n".join(markdown(heads, rows))
+
+
+def _read(line: Row) -> str:
+    """Bit accuracy under an attack, and who of a coalition was caught."""
+    if not line:
+        return "–"
+    caught = f", caught {short(line['caught'])}" if line["target"] == "coalition" else ""
+    return _cell(line, "bit_accuracy") + caught
 
 
 def side_by_side(root: Path) -> str:

@@ -78,7 +78,7 @@ FIDELITY = {
 
 @pytest.mark.parametrize("modality", REFERENCES)
 def test_the_targets_are_compared_with_the_committed_run(modality: str) -> None:
-    (line,) = read_csv(REFERENCES[modality] / "leaderboard.csv")
+    line = next(each for each in read_csv(REFERENCES[modality] / "leaderboard.csv") if each["scheme"] == "wouaf")
     rows = targets(modality)
     measured = {
         "bit accuracy": f"{line['bit_accuracy']:.4g} [{line['bit_accuracy_lo']:.4g}, {line['bit_accuracy_hi']:.4g}]",
@@ -174,9 +174,24 @@ def test_the_table_of_a_run(toy_folder: Path) -> None:
 
 def test_the_attacks_of_a_run(toy_folder: Path) -> None:
     heads, rule, *rows = attacks(toy_folder).splitlines()
-    assert heads.count("|") == rule.count("|") == 10 and all(row.count("|") == 10 for row in rows)
-    assert len(rows) == len((toy_folder / "attacks.csv").read_text().splitlines()) - 1
-    assert "| psnr |" in heads and rows[0].startswith("| ToyScheme | ")
+    assert heads == "| attack | target | strength | ToyScheme | psnr | items |"
+    assert all(row.count("|") == 7 for row in (rule, *rows))
+    lines = read_csv(toy_folder / "attacks.csv")
+    assert [row.split(" | ")[0] for row in rows] == [f"| {line['attack']}" for line in lines]
+    assert all((", caught " in row) == (line["target"] == "coalition") for row, line in zip(rows, lines, strict=True))
+
+
+def test_the_attacks_of_two_schemes_stand_side_by_side(toy_folder: Path, tmp_path: Path) -> None:
+    for name in ("leaderboard.csv", "attacks.csv"):
+        heads, *lines = (toy_folder / name).read_text().splitlines()
+        others = [line.replace("ToyScheme", "Other") for line in lines if ",ToyNoise,content," not in line]
+        (tmp_path / name).write_text("\n".join([heads, *lines, *others]) + "\n")
+    heads, _, *rows = attacks(tmp_path).splitlines()
+    assert heads == "| attack | target | strength | ToyScheme | Other | psnr | items |"
+    assert len(rows) == len(read_csv(toy_folder / "attacks.csv"))
+    for row in rows:
+        ours, theirs = row.split(" | ")[3:5]
+        assert theirs == ("–" if row.startswith("| ToyNoise | content") else ours)
 
 
 BEGIN, END = "<!-- toy leaderboard:begin -->", "<!-- toy leaderboard:end -->"
