@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
+
+from bench.folders import replacing
 
 
 def write_archive(members: Iterable[tuple[str, bytes]], path: Path, compression: int = zipfile.ZIP_STORED) -> None:
@@ -16,9 +17,7 @@ def write_archive(members: Iterable[tuple[str, bytes]], path: Path, compression:
         path: where the archive belongs.
         compression: one of the constants of :mod:`zipfile`.
     """
-    partial = path.with_name(f"{path.name}.part")
-    with zipfile.ZipFile(partial, "w", compression) as archive:
+    with replacing(path) as partial, zipfile.ZipFile(partial, "w", compression) as archive:
         for name, content in members:
             # A fixed date keeps the archive's bytes the same on every rebuild.
             archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content, compression)
-    os.replace(partial, path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from bench.folders import replacing
 from bench.protocol import Codec, Generator, Modality, UserError
 
 Binder = Callable[[Modality, Generator, dict[str, str], dict[str, dict[str, Tensor]]], Codec]
@@ -28,9 +28,8 @@ def write(path: Path, about: Mapping[str, str], parts: Mapping[str, Mapping[str,
     """Write the states of all parts and the facts, atomically."""
     state = {f"{part}.{key}": half(value) for part, values in parts.items() for key, value in values.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.part")
-    save_file(state, partial, dict(about))
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        save_file(state, partial, dict(about))
 
 
 def read(path: Path, modality: Modality, generator: Generator, binders: Mapping[str, Binder]) -> Codec:

@@ -47,6 +47,7 @@ class Recipe:
             steps.
         pool: training latents drawn once.
         hardening: what is done to users' decoders meanwhile; None is the plain recipe.
+        pace: share of all learning rates; None is all of them, for a training from nothing.
     """
 
     steps: int = 10000
@@ -61,9 +62,10 @@ class Recipe:
     enough: float = 0.985
     pool: int = 4096
     hardening: Hardening | None = field(default=None, repr=False)
+    pace: float | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
-        """All fields; ``hardening`` only where there is one, so that plain recipes are called what they always were."""
+        """All fields; the last two only where they are set, so that plain recipes are called what they always were."""
         shown = [each.name for each in fields(self) if each.repr or getattr(self, each.name) is not None]
         return f"Recipe({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
 
@@ -137,7 +139,7 @@ def train(setting: Setting, recipe: Recipe, rng: torch.Generator, progress: Prog
     device = next(generator.decoder.parameters()).device
     optimisers = _optimisers(modulator, reader, recipe)
     groups = [group for optimiser in optimisers for group in optimiser.param_groups]
-    peaks = [group["lr"] for group in groups]
+    peaks = [group["lr"] * (1.0 if recipe.pace is None else recipe.pace) for group in groups]
     began, progress = time.monotonic(), progress or Progress()
     step, steps = 0, recipe.steps
     reader.train()

@@ -27,6 +27,8 @@ from schemes.readers import StatisticsNetwork, StatisticsReader
 from schemes.training import Recipe
 
 FORMAT = "genprint-weight-modulation-3"
+GENTLE = 0.3
+"""Share of the learning rates with which a trained fingerprint is trained on; all of them unlearn some of it first."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,8 @@ class Continued:
 
     @property
     def recipe(self) -> Recipe:
-        """How it is trained; all of its steps, since the codec's bits may be read well enough from the first."""
-        return dataclasses.replace(self.scheme.recipe, enough=math.inf)
+        """How it is trained: gently, and for all steps, since bits may be read well enough from the first."""
+        return dataclasses.replace(self.scheme.recipe, enough=math.inf, pace=GENTLE)
 
     def fit(self, modality: Modality, generator: Generator, rng: torch.Generator) -> WeightModulationCodec:
         """Train on for ``generator``. The log goes on from the codec's, and the time of both fits is told.
