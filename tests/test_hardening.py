@@ -93,6 +93,25 @@ def test_the_plain_recipe_trains_what_it_always_trained() -> None:
     assert not all(torch.equal(a, b) for a, b in zip(trained(training.train, hardened), before, strict=True))
 
 
+def test_a_pace_is_a_share_of_all_learning_rates() -> None:
+    recipe = dataclasses.replace(SHORT, steps=1, enough=2.0)
+    ready = dataclasses.replace(setting(), modality=Toy())
+    fresh = [name for network in ready.networks for name in dict(network.named_parameters())]
+    named = [name for network in ready.networks for name in network.state_dict()]
+
+    def moved(pace: float | None) -> Tensor:
+        """How far each trained tensor goes in one step."""
+        after = trained(training.train, dataclasses.replace(recipe, pace=pace))
+        before = [value for network in ready.networks for value in network.state_dict().values()]
+        pairs = zip(named, before, after, strict=True)
+        return torch.stack([(b - a).norm() for name, a, b in pairs if name in fresh])
+
+    whole, half = moved(None), moved(0.5)
+    assert bool((whole > 0).any()) and not bool(moved(0.0).any())
+    torch.testing.assert_close(half, whole / 2, rtol=1e-3, atol=1e-7)
+    assert torch.equal(moved(1.0), whole)
+
+
 def test_a_plain_recipe_is_called_what_it_always_was() -> None:
     assert repr(Recipe()) == (
         "Recipe(steps=10000, batch=16, rate=0.02, modulator_rate=0.003, augment=False, psnr_db=31.0, perceptual=3.0, "

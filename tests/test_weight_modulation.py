@@ -25,7 +25,7 @@ from schemes import SCHEMES, codec_path, find_codec, load_codec
 from schemes.modulations import Amplitude, Rotation
 from schemes.readers import APART, CONVOLUTIONS, Moments, StatisticsReader, _correlations
 from schemes.training import Progress, Recipe, _bit_loss, _factor, _pairs, _steps
-from schemes.weight_modulation import Continued, WeightModulation, WeightModulationCodec, decoder_digest
+from schemes.weight_modulation import GENTLE, Continued, WeightModulation, WeightModulationCodec, decoder_digest
 from tests.toy import Toy, ToyGenerator
 
 BITS = 4
@@ -542,7 +542,7 @@ def test_a_training_goes_on_from_a_codec(paint: PaintGenerator, rough: WeightMod
         assert codec.fit_seconds >= 100 and codec.about["continues"] == rough.about["scheme"]
     first, second = json.loads(after[100].about["log"])
     assert first["step"] == 300 and second["step"] == 400 and second["seconds"] > 5
-    assert Continued(scheme(), rough).recipe == dataclasses.replace(SHORT, enough=math.inf)
+    assert Continued(scheme(), rough).recipe == dataclasses.replace(SHORT, enough=math.inf, pace=GENTLE)
     assert Progress.after([first]).weight == 7 and Progress.after([]) == Progress()
 
 
