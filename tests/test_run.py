@@ -190,7 +190,6 @@ def untimed(line: dict[str, Any]) -> dict[str, Any]:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-import bench.results as results
 from bench.run import run
 from bench.rng import stream
 from tests.conftest import PLAN
@@ -203,7 +202,7 @@ def kill(source, target):
         if len(done) == 3:
             os.kill(os.getpid(), signal.SIGKILL)
     replace(source, target)
-results.os.replace = kill
+os.replace = kill
 toy = Toy()
 codec = ToyScheme().fit(toy, toy.generator(None), stream(0, "fit", "ToyScheme"))
 run(modality=toy, generator=toy.generator(None), codecs={"ToyScheme": codec}, attacks=ATTACKS, plan=PLAN,
