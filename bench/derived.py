@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from bench.attack_pages import category_of
 from bench.columns import CATEGORIES, LEADERBOARD, ROBUSTNESS
 from bench.folders import replacing
-from bench.printed import read_csv
+from bench.printed import read_csv, read_letters
 from bench.report import SHOWN as BOARD
 from bench.report import Row, heading, markdown, short, write_csv
 from bench.results import read_info
@@ -58,9 +57,7 @@ def derive(folder: Path) -> list[Path]:
 
 def _widened(path: Path, columns: Sequence[Row]) -> Path:
     """The table with more columns; what it held stays as it stood, letter by letter."""
-    with path.open(encoding="utf-8", newline="") as file:
-        held: list[Row] = list(csv.DictReader(file))
-    return write_csv([line | more for line, more in zip(held, columns, strict=True)], LEADERBOARD, path)
+    return write_csv([line | more for line, more in zip(read_letters(path), columns, strict=True)], LEADERBOARD, path)
 
 
 def write_report(folder: Path, board: Sequence[Row], by_attack: Sequence[Row], by_category: Sequence[Row]) -> Path:

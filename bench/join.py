@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import shutil
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from typing import Any
 from bench.columns import ATTACKS, CAPACITY, LEADERBOARD
 from bench.derived import derive
 from bench.leaderboard import ranked
+from bench.printed import read_letters
 from bench.protocol import UserError
 from bench.report import Row, write_csv
 from bench.results import read_info, write_json
@@ -55,7 +55,7 @@ def join(folders: Sequence[Path], out: Path) -> list[Path]:
     for folder, info in zip(folders[1:], infos[1:], strict=True):
         _check_same(infos[0], info, folder)
     boards, attacks, capacity = (
-        [_lines(folder / f"{name}.csv") for folder in folders] for name in ("leaderboard", "attacks", "capacity")
+        [read_letters(folder / f"{name}.csv") for folder in folders] for name in ("leaderboard", "attacks", "capacity")
     )
     _check_content(boards, folders)
     if (out / "rows.parquet").exists() or (out / "cells").exists():
@@ -89,14 +89,6 @@ def _check_same(first: dict[str, Any], other: dict[str, Any], folder: Path) -> N
             raise UserError(f"{folder}: expected {name} {expected!r} as in the first run, found {found!r}")
     if changed := sorted(set(first["attacks"]) ^ set(other["attacks"])):
         raise UserError(f"{folder}: expected the same attacks as in the first run, these differ: {', '.join(changed)}")
-
-
-def _lines(path: Path) -> list[Row]:
-    """A table's lines, letter by letter."""
-    if not path.is_file():
-        raise UserError(f"{path}: expected a table of a finished run, found none")
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def _check_content(boards: Sequence[Sequence[Row]], folders: Sequence[Path]) -> None:
@@ -133,9 +125,8 @@ def _own(info: dict[str, Any]) -> dict[str, Any]:
 
 def _copy_sheets(folders: Sequence[Path], out: Path) -> None:
     """The pictures that only a run can draw."""
+    (out / "figures").mkdir(exist_ok=True)
     for folder in folders:
-        for sheet in sorted((folder / "figures").glob("sheet_*.png")):
-            target = out / "figures" / sheet.name
-            target.parent.mkdir(exist_ok=True)
-            if folder.resolve() != out.resolve():
-                shutil.copyfile(sheet, target)
+        if folder.resolve() != out.resolve():
+            for sheet in sorted((folder / "figures").glob("sheet_*.png")):
+                shutil.copyfile(sheet, out / "figures" / sheet.name)

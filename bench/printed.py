@@ -32,10 +32,19 @@ def read_csv(path: Path) -> list[Row]:
     Raises:
         UserError: when the file is not there.
     """
+    return [{name: _value(text) for name, text in line.items()} for line in read_letters(path)]
+
+
+def read_letters(path: Path) -> list[dict[str, str]]:
+    """The same lines letter by letter, for a table that is written again with more in it.
+
+    Raises:
+        UserError: when the file is not there.
+    """
     if not path.is_file():
         raise UserError(f"{path}: expected a table of a finished run, found none")
     with path.open(encoding="utf-8", newline="") as file:
-        return [{name: _value(text) for name, text in line.items()} for line in csv.DictReader(file)]
+        return list(csv.DictReader(file))
 
 
 def _value(text: str) -> Any:

@@ -129,7 +129,7 @@ def _codec(modality: Modality, generator: Generator, name: str, plan: Plan) -> C
     A second file beside it, of the same name with ``-rival``, holds what an attacker fitted, for overwriting.
     """
     if is_outside(name):
-        return find_scheme(name).fit(modality, generator, stream(plan.seed, "fit", title(name)))
+        return find_scheme(name).fit(modality, generator, stream(plan.seed, "fit"))
     path = _codec_file(modality, generator, name)
     from schemes import load_codec
 

@@ -287,6 +287,15 @@ def test_the_cosine_basis_is_the_one_of_scipy() -> None:
     assert torch.allclose(cosine_basis(7).double(), torch.from_numpy(expected), atol=1e-6)
 
 
+def test_what_bands_are_in_a_weight_follows_the_weight() -> None:
+    model = nn.Sequential(*[nn.Conv2d(8, 8, 3) for _ in range(3)]).requires_grad_(False)
+    modulator: Any = MODULATIONS["Frequency"]().bind(model, 4, stream(0))
+    first = effective_weight(model[1]).clone()
+    for weight in (first, 2 * first, first.flip(0), first):
+        torch.testing.assert_close(modulator.shares("1", weight).sum(0), weight.flatten())
+    assert modulator.shares("1", first) is modulator.shares("1", first), "made once"
+
+
 @pytest.mark.parametrize(
     "name", ["Amplitude", "SpreadSpectrum", "Dither", "Frequency", "FunctionInvariant", "InvariantScaling"]
 )

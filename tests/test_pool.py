@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from typer.testing import CliRunner
 
+from bench.__main__ import app
 from bench.pool import training_latents
 from bench.rng import stream
 from tests.toy import ToyGenerator
@@ -44,6 +46,15 @@ def test_other_latents_are_drawn_anew(cache: Path, change: str) -> None:
     second = training_latents(generator, n, stream(seed, "pool"))
     assert len(second) == n and len(list((cache / "latents").iterdir())) == 2
     assert torch.equal(first, second) == (change in ("decoder", "class"))
+
+
+def test_fits_of_different_schemes_draw_the_same_latents_once(cache: Path, tmp_path: Path) -> None:
+    generator = "tests.test_weight_modulation:PaintGenerator"
+    words = ["fit", "--modality", "tests.toy:Toy", "--generator", generator, "--steps", "1", "--batch", "4", "--quiet"]
+    for name in ("wouaf", "residual"):
+        result = CliRunner().invoke(app, [*words, "--scheme", name, "--out", str(tmp_path / name)])
+        assert result.exit_code == 0, result.output
+        assert len(list((cache / "latents").iterdir())) == 1
 
 
 def test_a_damaged_file_is_made_again(cache: Path, caplog: pytest.LogCaptureFixture) -> None:

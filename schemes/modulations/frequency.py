@@ -69,7 +69,7 @@ class BandMap(PatternMap):
     def shares(self, name: str, weight: Tensor) -> Tensor:
         """What each band is in one layer's weight, (bits, size), rows of sum ``weight``; made once for each weight."""
         kept = self._shares.get(name)
-        if kept is None or not torch.equal(kept[0], weight):
+        if kept is None or kept[0].device != weight.device or not torch.equal(kept[0], weight):
             spectrum = self.transform(name, weight.detach())
             chosen = self.bands(name, spectrum.numel()) == torch.arange(self.bits, device=spectrum.device)[:, None]
             out, inputs = (cosine_basis(n).to(spectrum.device) for n in spectrum.shape[1:3])
