@@ -53,6 +53,8 @@ SCHEMES: dict[str, Scheme] = {
     **{kebab(name): WeightModulation(kind()) for name, kind in MODULATIONS.items() if kind is not Amplitude},
     "wouaf-48": replace(WOUAF, bits=48),
     "low-rank-48": WeightModulation(LowRank(), bits=48),
+    "wouaf-everywhere": WeightModulation(Amplitude(everywhere=True)),
+    "low-rank-everywhere": WeightModulation(LowRank(everywhere=True)),
     **{f"wouaf-{name}": replace(WOUAF, recipe=Recipe(hardening=each)) for name, each in HARDENINGS.items()},
     **{f"wouaf-{name}": ErrorCorrected(replace(WOUAF, bits=each.length), each) for name, each in CODES.items()},
     "hidden": WeightModulation(HiDDeN()),

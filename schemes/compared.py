@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 
 from bench.protocol import Codec, Generator, Modality, Scheme
-from schemes import CODES, HARDENINGS, SCHEMES, WOUAF
+from schemes import CODES, HARDENINGS, SCHEMES
 from schemes.coding import ErrorCorrected
 from schemes.decentralized import DecentralizedAttribution
 from schemes.hardening import Hardening
@@ -55,6 +55,8 @@ ENTRIES = (
     *(Entry(name) for name in BLACK_BOX),
     Entry("amplitude", bits=48),
     Entry("low-rank", bits=48),
+    Entry("amplitude-everywhere", ("plain",)),
+    Entry("low-rank-everywhere"),
     Entry("function-invariant", ("plain",)),
 )
 BASELINES = ("hidden", "stable-signature", "decentralized", "dwt-dct", "additive", "uchida")
@@ -86,7 +88,7 @@ def contestants(steps: int, pool: int, psnr_db: float) -> dict[str, Contestant]:
     """
     found: dict[str, Contestant] = {}
     for entry in ENTRIES:
-        modulation = WOUAF if entry.modulation == "amplitude" else SCHEMES[entry.modulation]
+        modulation = SCHEMES[entry.modulation.replace("amplitude", "wouaf")]
         row = entry.modulation if entry.bits == 32 else f"{entry.modulation}-{entry.bits}"
         for recipe in entry.recipes:
             scheme = dataclasses.replace(_trained(modulation), bits=entry.bits, recipe=RECIPES[recipe])

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from bench.protocol import UserError
 from bench.rng import fenced, stream
-from bench.weights import effective_state, effective_weight, replaced_copy
+from bench.weights import effective_state, effective_weight, replaced_copy, weighted_layers
+from modalities import MODALITIES
 from schemes.modulations import MODULATIONS, energy_per_bit, other_values
 from schemes.modulations.frequency import cosine_basis
 from schemes.modulations.layers import canonical, restored
@@ -417,3 +418,21 @@ def test_an_autoencoder_is_marked_as_it_is_trained(name: str) -> None:
 def test_a_pair_of_channels_for_each_bit() -> None:
     with pytest.raises(UserError, match=r"^decoder \w+: expected a pair of channels for each of 8 bits, found 2$"):
         MODULATIONS["Differential"]().bind(build("conv2d", "plain")[0], 8, stream(0))
+
+
+@pytest.mark.parametrize("name", ["Amplitude", "LowRank"])
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_everywhere_is_every_layer_with_weights(modality: str, name: str) -> None:
+    generator: Any = MODALITIES[modality]().generator(None)
+    latents = generator.latents(["red brick"], stream(0, "everywhere"))
+    model, word = generator.decoder, codes(1)
+    modulator = MODULATIONS[name](everywhere=True).bind(model, BITS, stream(0))
+    with torch.no_grad():
+        for index, parameter in enumerate(modulator.parameters()):
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=stream(0, "generic", index)))
+        changed = modulator.weights(model, word[0])
+        assert list(changed) == list(weighted_layers(model))
+        assert len(changed) > len(MODULATIONS[name]().bind(model, BITS, stream(0)).weights(model, word[0]))
+        with modulator.applied(model, word):
+            hooked = generator.decode(model, latents)
+        assert relative(hooked, generator.decode(merged(model, modulator, word[0]), latents)) <= 1e-5

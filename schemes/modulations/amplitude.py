@@ -28,15 +28,17 @@ class Amplitude:
             at about 0.45 and destroy the image first.
         hidden: width of the two-layer mapping network M; 0 makes s linear in the ±1 code, which trains sooner.
         attention: whether queries, keys and values are modulated too (WOUAF-all) or convolutions only (WOUAF-conv).
+        everywhere: whether all other layers with weights are modulated too: the first, the last, and 1x1 ones.
     """
 
     depth: float = 0.3
     hidden: int = 0
     attention: bool = True
+    everywhere: bool = False
 
     def layers(self, decoder: nn.Module) -> dict[str, int]:
         """Names of the modulated layers with their input channels; see :func:`modulated_layers`."""
-        layers = modulated_layers(decoder, attention=self.attention)
+        layers = modulated_layers(decoder, attention=self.attention, everywhere=self.everywhere)
         return {name: input_channels(layer) for name, layer in layers.items()}
 
     def bind(self, decoder: nn.Module, bits: int, rng: torch.Generator) -> GainMap:

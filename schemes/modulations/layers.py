@@ -23,7 +23,9 @@ TRANSPOSED: dict[int, Callable[..., Tensor]] = {3: F.conv_transpose1d, 4: F.conv
 """Functions by the number of axes of their weight."""
 
 
-def modulated_layers(decoder: nn.Module, *, attention: bool = True, last: int = 0) -> dict[str, nn.Module]:
+def modulated_layers(
+    decoder: nn.Module, *, attention: bool = True, last: int = 0, everywhere: bool = False
+) -> dict[str, nn.Module]:
     """The layers that a code is written into, by name.
 
     Those of WOUAF: both convolutions of resnet blocks and, with ``attention``, queries, keys and values. A decoder
@@ -33,13 +35,16 @@ def modulated_layers(decoder: nn.Module, *, attention: bool = True, last: int = 
         decoder: the public decoder.
         attention: whether attention projections count.
         last: how many of these layers, from the output; 0 means all.
+        everywhere: every layer with weights instead.
 
     Raises:
         UserError: when there is none.
     """
     every = weighted_layers(decoder)
     named = {n for n in every if RESNET.search(n) or (attention and ATTENTION.search(n))}
-    if not any(RESNET.search(name) for name in named):
+    if everywhere:
+        named = set(every)
+    elif not any(RESNET.search(name) for name in named):
         named = set(list(every)[1:-1])
     if not named:
         kinds = sorted(

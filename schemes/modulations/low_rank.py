@@ -25,15 +25,17 @@ class LowRank:
         rank: r; less where a layer has fewer inputs or outputs.
         last: how many of the modulated layers, from the output; 0 means all.
         attention: whether queries, keys and values are modulated too.
+        everywhere: whether all other layers with weights are modulated too: the first, the last, and 1x1 ones.
     """
 
     rank: int = 8
     last: int = 0
     attention: bool = True
+    everywhere: bool = False
 
     def bind(self, decoder: nn.Module, bits: int, rng: torch.Generator) -> LowRankMap:
         """Fresh factors for ``decoder``; B is zero."""
-        layers = modulated_layers(decoder, attention=self.attention, last=self.last)
+        layers = modulated_layers(decoder, attention=self.attention, last=self.last, everywhere=self.everywhere)
         shapes = {name: tuple(canonical(layer, effective_weight(layer)).shape) for name, layer in layers.items()}
         return LowRankMap(shapes, bits, self.rank, rng)
 
