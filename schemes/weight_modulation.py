@@ -64,13 +64,17 @@ class WeightModulation:
         began = time.monotonic()
         decoder = generator.decoder
         device = next(decoder.parameters()).device
+        modulator = self.modulation.bind(decoder, self.bits, child(rng, "modulator")).to(device)
+        if start is not None:  # before latents are drawn, which takes minutes
+            _take_up(start.modulator, modulator)
         latents = training_latents(generator, self.recipe.pool, child(rng, "latents"))
         unmarked = training.originals(modality, generator, latents)
-        modulator = self.modulation.bind(decoder, self.bits, child(rng, "modulator")).to(device)
         with fenced(child(rng, "reader").initial_seed()):
             reader = self.reader.build(unmarked, self.bits).to(device)
+        if start is not None:
+            _take_up(start.reader, reader)
         setting = Setting(modality, generator, (modulator, reader), (latents, unmarked))
-        earlier = None if start is None else _taken_up(start, modulator, reader)
+        earlier = None if start is None else training.Progress.after(json.loads(start.about["log"]))
         progress = training.train(setting, self.recipe, child(rng, "training"), earlier)
         about = {
             "format": FORMAT,
@@ -121,18 +125,14 @@ class Continued:
         return scheme._trained(modality, generator, rng, self.start)
 
 
-def _taken_up(start: WeightModulationCodec, modulator: nn.Module, reader: nn.Module) -> training.Progress:
-    """Give both networks the weights of ``start``, and say where its training ended."""
-    for network, earlier in ((modulator, start.modulator), (reader, start.reader)):
-        kinds = type(network).__name__, type(earlier).__name__
-        shapes = [{name: value.shape for name, value in each.state_dict().items()} for each in (network, earlier)]
-        if kinds[0] != kinds[1] or shapes[0] != shapes[1]:
-            what = "another size" if kinds[0] == kinds[1] else kinds[1]
-            raise UserError(
-                f"start: expected a codec of the same modulation, bits and reader: {kinds[0]}, found {what}"
-            )
-        network.load_state_dict(earlier.state_dict())
-    return training.Progress.after(json.loads(start.about["log"]))
+def _take_up(earlier: nn.Module, network: nn.Module) -> None:
+    """Give a network the weights of an earlier one of the same kind and size."""
+    kinds = type(network).__name__, type(earlier).__name__
+    shapes = [{name: value.shape for name, value in each.state_dict().items()} for each in (network, earlier)]
+    if kinds[0] != kinds[1] or shapes[0] != shapes[1]:
+        what = "another size" if kinds[0] == kinds[1] else kinds[1]
+        raise UserError(f"start: expected a codec of the same modulation, bits and reader: {kinds[0]}, found {what}")
+    network.load_state_dict(earlier.state_dict())
 
 
 @dataclass(frozen=True, eq=False)
