@@ -88,6 +88,11 @@ def arms(rows: Table, column: str) -> Any:
     return np.nan_to_num(np.clip(np.stack([middle - low, high - middle]), 0, None))
 
 
+def floor(rows: Table) -> float:
+    """Where an axis of bit accuracy begins: below chance, and below all ``rows``."""
+    return min(0.4, float(rows["bit_accuracy"].min()) - 0.03)
+
+
 def band(axes: Axes, x: Any, rows: Table, column: str, look: Look) -> None:
     """A curve with its interval as a band; a single place gets a dot with an error bar."""
     style: dict[str, Any] = {"color": look.colour, "marker": look.marker, "linestyle": look.dash}

@@ -103,7 +103,7 @@ def robustness(attacks: Table, series: dict[str, Look]) -> Figure:
     """
     if attacks.groupby("attack")["strength"].nunique().max() < 2:
         return _dots(attacks, series)
-    groups = list(attacks.groupby("attack", sort=False))
+    groups, floor = list(attacks.groupby("attack", sort=False)), drawing.floor(attacks)
     figure, panels = drawing.grid(len(groups), columns=4, height=1.5)
     for (name, part), axes in zip(groups, panels, strict=True):
         order = {strength: place for place, strength in enumerate(dict.fromkeys(part["strength"].dropna()))}
@@ -116,7 +116,7 @@ def robustness(attacks: Table, series: dict[str, Look]) -> Figure:
         axes.set_xlim(*((-0.3, len(order) - 0.7) if len(order) > 1 else (-1, 1)))
         axes.set_xlabel(textwrap.fill(part["unit"].iloc[0], 24))
         axes.axhline(0.5, color=GREY, linewidth=0.9, linestyle=":")
-        axes.set_ylim(0.4, 1.02)
+        axes.set_ylim(floor, 1.02)
     figure.supxlabel("Strength, mildest on the left (dotted line: chance)", fontsize=RC["font.size"])
     figure.supylabel("Bit accuracy", fontsize=RC["font.size"])
     drawing.legend(figure, series, attacks["scheme"])
@@ -138,7 +138,7 @@ def _dots(attacks: Table, series: dict[str, Look]) -> Figure:
     axes.set_yticks(range(len(names)), labels)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
-    axes.set_xlim(0.4, 1.015)
+    axes.set_xlim(drawing.floor(attacks), 1.015)
     axes.axvline(0.5, color=GREY, linewidth=0.9, linestyle=":")
     axes.set_xlabel("Bit accuracy, 95 % interval (dotted: chance)")
     drawing.legend(figure, series, attacks["scheme"])

@@ -163,6 +163,15 @@ def test_curves_pass_through_the_table_mildest_first() -> None:
     assert jpeg.get_ylim() == noise.get_ylim() == (0.4, 1.02)
 
 
+def test_no_curve_leaves_its_axes() -> None:
+    table = attacks(("A",))
+    table.loc[table["strength"] == 10, "bit_accuracy"] = 0.25
+    for part in (table, table.drop_duplicates("attack", keep="last")):
+        (axes, *_) = figures.robustness(part, drawing.looks(["A"])).axes
+        low = axes.get_ylim() if part is table else axes.get_xlim()
+        assert low[0] == 0.22
+
+
 def test_single_strengths_become_dots_with_arms() -> None:
     table = attacks(("A",)).drop_duplicates("attack")
     figure = figures.robustness(table, drawing.looks(["A"]))
