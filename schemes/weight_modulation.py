@@ -64,10 +64,11 @@ class WeightModulation:
         began = time.monotonic()
         decoder = generator.decoder
         device = next(decoder.parameters()).device
+        drawing = child(rng, "latents")
         modulator = self.modulation.bind(decoder, self.bits, child(rng, "modulator")).to(device)
         if start is not None:  # before latents are drawn, which takes minutes
             _take_up(start.modulator, modulator)
-        latents = training_latents(generator, self.recipe.pool, child(rng, "latents"))
+        latents = training_latents(generator, self.recipe.pool, drawing)
         unmarked = training.originals(modality, generator, latents)
         with fenced(child(rng, "reader").initial_seed()):
             reader = self.reader.build(unmarked, self.bits).to(device)
