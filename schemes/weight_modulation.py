@@ -64,7 +64,7 @@ class WeightModulation:
         began = time.monotonic()
         decoder = generator.decoder
         device = next(decoder.parameters()).device
-        drawing = child(rng, "latents")
+        drawing = child(rng, "latents")  # the first child of rng, whatever the scheme: all ask for the same latents
         modulator = self.modulation.bind(decoder, self.bits, child(rng, "modulator")).to(device)
         if start is not None:  # before latents are drawn, which takes minutes
             _take_up(start.modulator, modulator)

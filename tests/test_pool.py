@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from typer.testing import CliRunner
 
 from bench.__main__ import app
 from bench.pool import training_latents
-from bench.rng import stream
+from bench.rng import child, stream
+from tests.test_weight_modulation import PaintGenerator
 from tests.toy import ToyGenerator
 
 
@@ -55,6 +57,10 @@ def test_fits_of_different_schemes_draw_the_same_latents_once(cache: Path, tmp_p
         result = CliRunner().invoke(app, [*words, "--scheme", name, "--out", str(tmp_path / name)])
         assert result.exit_code == 0, result.output
         assert len(list((cache / "latents").iterdir())) == 1
+    (path,) = (cache / "latents").iterdir()
+    kept = load_file(path)["latents"]
+    drawn = PaintGenerator().training_latents(len(kept), child(stream(0, "fit"), "latents"))
+    assert torch.equal(kept, drawn), "a fit with the same seed draws what it drew in earlier versions"
 
 
 def test_a_damaged_file_is_made_again(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
