@@ -111,7 +111,7 @@ def robustness(attacks: Table, series: dict[str, Look]) -> Figure:
         for offset, scheme, rows in drawing.spread(places, width=0.3 if len(order) < 2 else 0):
             rows = rows.sort_values("place")
             drawing.band(axes, rows["place"] + offset, rows, "bit_accuracy", series[scheme])
-        axes.set_title(drawing.words(str(name)), loc="left")
+        axes.set_title(textwrap.fill(drawing.words(str(name)), 24), loc="left")
         axes.set_xticks(range(max(1, len(order))), [_tick(strength) for strength in order] or ["applied"])
         axes.set_xlim(*((-0.3, len(order) - 0.7) if len(order) > 1 else (-1, 1)))
         axes.set_xlabel(textwrap.fill(part["unit"].iloc[0], 24))
