@@ -559,3 +559,15 @@ def test_another_codec_is_not_taken_up(
 ) -> None:
     with pytest.raises(UserError, match=rf"^start: expected a codec of the same modulation, .*, found {found}$"):
         Continued(scheme(**changes), rough).fit(Toy(), paint, stream(0))
+
+
+@pytest.mark.parametrize("changes", [{"bits": BITS + 1}, {"modulation": Rotation()}])
+def test_another_modulator_is_refused_before_latents_are_drawn(
+    changes: Any, paint: PaintGenerator, rough: WeightModulationCodec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def draw(*_: object) -> Tensor:
+        raise AssertionError("latents were drawn")
+
+    monkeypatch.setattr("schemes.weight_modulation.training_latents", draw)
+    with pytest.raises(UserError, match=r"^start: expected"):
+        Continued(scheme(**changes), rough).fit(Toy(), paint, stream(0))

@@ -28,7 +28,7 @@ class Amplitude:
             at about 0.45 and destroy the image first.
         hidden: width of the two-layer mapping network M; 0 makes s linear in the ±1 code, which trains sooner.
         attention: whether queries, keys and values are modulated too (WOUAF-all) or convolutions only (WOUAF-conv).
-        everywhere: whether all other layers with weights are modulated too: the first, the last, and 1x1 ones.
+        everywhere: whether every layer with weights is modulated instead, whatever ``attention`` says.
     """
 
     depth: float = 0.3

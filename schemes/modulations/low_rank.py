@@ -25,7 +25,7 @@ class LowRank:
         rank: r; less where a layer has fewer inputs or outputs.
         last: how many of the modulated layers, from the output; 0 means all.
         attention: whether queries, keys and values are modulated too.
-        everywhere: whether all other layers with weights are modulated too: the first, the last, and 1x1 ones.
+        everywhere: whether every layer with weights is modulated instead, whatever ``attention`` says.
     """
 
     rank: int = 8
