@@ -89,8 +89,8 @@ def arms(rows: Table, column: str) -> Any:
 
 
 def floor(rows: Table) -> float:
-    """Where an axis of bit accuracy begins: below chance, and below all ``rows``."""
-    return min(0.4, float(rows["bit_accuracy"].min()) - 0.03)
+    """Where an axis of bit accuracy begins: below chance, and below all ``rows`` with their intervals."""
+    return min(0.4, float(rows[["bit_accuracy", "bit_accuracy_lo"]].min(axis=None)) - 0.03)
 
 
 def band(axes: Axes, x: Any, rows: Table, column: str, look: Look) -> None:
