@@ -16,6 +16,7 @@ ROOT = Path(bench.__file__).parent.parent
 PARTS = ("attacks", "modalities", "schemes")
 SHARED = (
     "bench.protocol",
+    "bench.bounds",
     "bench.content",
     "bench.rng",
     "bench.weights",

@@ -46,11 +46,13 @@ def test_soft_release_has_the_value_of_observing_what_was_released(size: int) ->
     assert torch.allclose(soft, hard, rtol=0, atol=1e-6)
 
 
-def test_soft_release_has_the_gradient_of_the_identity() -> None:
+def test_soft_release_has_the_gradient_of_the_identity_but_pushes_nothing_further_out() -> None:
     field = FIELD.clone().requires_grad_()
     weights = torch.randn(FIELD.shape, generator=stream(0, "weights"))
     (gradient,) = torch.autograd.grad((weights * IMAGE.soft_release(field)).sum(), field)
-    assert torch.equal(gradient, weights)
+    outward = ((FIELD > 1) & (weights < 0)) | ((FIELD < 0) & (weights > 0))  # where descent would lead away
+    assert 0 < int(outward.sum()) < outward.numel() / 2
+    assert torch.equal(gradient, weights.masked_fill(outward, 0.0))
 
 
 def test_observed_tensors_have_the_readers_size() -> None:

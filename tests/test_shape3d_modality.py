@@ -116,6 +116,19 @@ def test_the_soft_twin_moves_as_the_mesh_does() -> None:
     assert predicted == pytest.approx(float((actual * weights).sum()), rel=0.35)
 
 
+def test_colours_are_not_pushed_beyond_what_a_mesh_can_have() -> None:
+    """Where a ball is whiter than white, less is a change that a loss can ask for, and more is none."""
+    field = FIELDS[:1].clone()
+    field[:, 1:] = torch.tensor([1.5, -0.5, 0.5]).view(1, 3, 1, 1, 1)
+    assert torch.equal(SHAPE.soft_release(field), SHAPE.soft_release(field.clone().clamp(max=1.0)))
+    found = []
+    for sign in (1.0, -1.0):
+        leaf = field.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad((sign * SHAPE.soft_release(leaf)[:, 1:]).sum(), leaf)
+        found.append(gradient[0, 1:].abs().amax((1, 2, 3)) > 0)
+    assert [each.tolist() for each in found] == [[True, False, True], [False, True, True]]
+
+
 # Seeing
 
 SAME_SURFACE = [Reordering(), Subdivision(1), Similarity(10)]

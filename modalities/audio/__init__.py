@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bench.bounds import bounded
 from bench.protocol import Clips, Generator, UserError
 from modalities.audio import augmentation, data, fidelity, files
 from modalities.audio.notes import every_note
@@ -97,9 +98,9 @@ class Audio:
         return Clips.from_unit(field.cpu(), self.rate_hz)
 
     def soft_release(self, field: Tensor) -> Tensor:
-        """Rounded and clipped to 16 bits, with the gradient of the identity (straight-through), and observed."""
-        released = (field * 32768).round().clamp(-32768, 32767) / 32768
-        return _heard(field + (released - field).detach(), self.rate_hz)
+        """Clipped and rounded to 16 bits, with the gradient of the identity for rounding (straight-through); observed."""
+        inside = bounded(field, -1.0, 32767 / 32768)
+        return _heard(inside + ((inside * 32768).round() / 32768 - inside).detach(), self.rate_hz)
 
     def observe(self, content: Clips) -> Tensor:
         """Float mono (B, 1, 16384) at 16 kHz and one level; silence stays silence."""

@@ -18,6 +18,7 @@ from PIL import Image as Pillow
 from torch import Tensor
 from torch.nn import functional as F
 
+from bench.bounds import bounded
 from bench.protocol import Generator, UserError
 from modalities.image import augmentation, data
 from modalities.image.perceptual import inception, lpips, mobilenet
@@ -79,9 +80,9 @@ class Image:
         return (field.detach().clamp(0, 1) * 255).round().to(torch.uint8).cpu()
 
     def soft_release(self, field: Tensor) -> Tensor:
-        """Clamped and rounded to 8 bits, with the gradient of the identity (straight-through)."""
-        observed = (field.clamp(0, 1) * 255).round() / 255
-        return self._sized(field + (observed - field).detach())
+        """Clamped and rounded to 8 bits; rounding has the gradient of the identity (straight-through)."""
+        inside = bounded(field, 0.0, 1.0)
+        return self._sized(inside + ((inside * 255).round() / 255 - inside).detach())
 
     def observe(self, content: Tensor) -> Tensor:
         """Float RGB in [0, 1] at the reader's size."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bench.bounds import bounded
 from bench.protocol import Mesh
 from modalities.shape3d import scan
 from modalities.shape3d.grids import SIDE, points, sampled
@@ -80,7 +81,7 @@ def _approximate(fields: Tensor, where: Tensor) -> Tensor:
     slope = torch.stack(torch.gradient(view[:, :1].detach(), dim=(2, 3, 4))).square().sum(0).sqrt()
     filled = (0.5 + view[:, :1] / slope.clamp_min(STEEPEST)).clamp(0, 1)
     density = CUTS * _surface(filled.detach()) + 1e-4
-    smooth = smoothed(torch.cat([filled, density, view[:, 1:] * density], 1))
+    smooth = smoothed(torch.cat([filled, density, bounded(view[:, 1:], 0.0, 1.0) * density], 1))
     weight = (smooth[:, 1:2] / DENSE).clamp(max=1)
     return torch.cat([2 * smooth[:, :1] - 1, (smooth[:, 2:] / smooth[:, 1:2] - 0.5) * weight], 1)
 
