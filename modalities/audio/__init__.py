@@ -98,7 +98,7 @@ class Audio:
         return Clips.from_unit(field.cpu(), self.rate_hz)
 
     def soft_release(self, field: Tensor) -> Tensor:
-        """Clipped and rounded to 16 bits (rounding has the gradient of the identity, straight-through), and observed."""
+        """Clipped, rounded to 16 bits with the gradient of the identity (straight-through), and observed."""
         inside = bounded(field, -1.0, 32767 / 32768)
         return _heard(inside + ((inside * 32768).round() / 32768 - inside).detach(), self.rate_hz)
 
