@@ -41,6 +41,9 @@ class Recipe:
         augment: whether the reader sees distorted content.
         psnr_db: fidelity to the original decoder's output asked for, PSNR.
         perceptual: weight of the modality's perceptual distance beside 20 times the squared error.
+        unreleased: weight beside them of the squared distance between what the decoders put out, over the variance of
+            what the public one does. It holds what release and observation hide from both errors: the level of a clip,
+            the place of a mesh, distances away from its surface. Readers push these as if they were seen.
         null: weight of reading unmarked content as undecided.
         decay: share of the steps, at the end, over which the learning rates fall to 2 %.
         enough: running bit accuracy at which the fall begins before its time, and then makes up the same share of fewer
@@ -57,6 +60,7 @@ class Recipe:
     augment: bool = False
     psnr_db: float = 31.0
     perceptual: float = 3.0
+    unreleased: float = 2.0
     null: float = 0.1
     decay: float = 0.6
     enough: float = 0.985
@@ -147,16 +151,19 @@ def train(setting: Setting, recipe: Recipe, rng: torch.Generator, progress: Prog
         for group, peak in zip(groups, peaks, strict=True):
             group["lr"] = peak * _factor(step, steps, recipe.decay)
         rows, codes = _pairs(len(latents), recipe.batch, modulator.bits, rng)
-        original = unmarked[rows].to(device).float()
+        z, original = latents[rows].to(device), unmarked[rows].to(device).float()
+        public = _public(generator, z, recipe)
         # The hooks of the modulation stay for the backward pass, in which a large decoder runs again.
         with modulator.applied(generator.decoder, codes.to(device)), recomputed(generator.decoder):
             with mixed(device):
-                marked = modality.soft_release(generator.decode(generator.decoder, latents[rows].to(device)))
+                fields = generator.decode(generator.decoder, z)
+                marked = modality.soft_release(fields)
             seen = torch.cat([marked, original[: 1 + len(rows) // 5]])
             seen = modality.augment(seen, rng) if recipe.augment else seen
             bit_loss, accuracy = _bit_loss(reader, seen, codes.to(device), recipe.null)
             error = F.mse_loss(marked, original)
             distortion = 20 * error + recipe.perceptual * _distance(modality, original, marked, recipe)
+            distortion = distortion + recipe.unreleased * _drift(fields, public)
             for optimiser in optimisers:
                 optimiser.zero_grad(set_to_none=True)
             (bit_loss + progress.weight * distortion).backward()
@@ -203,6 +210,23 @@ def _distance(modality: Modality, original: Tensor, marked: Tensor, recipe: Reci
     half = (len(marked) + 1) // 2
     with mixed(marked.device):
         return modality.perceptual_loss(original[:half], marked[:half]).mean()
+
+
+@torch.no_grad()
+def _public(generator: Generator, latents: Tensor, recipe: Recipe) -> Tensor | None:
+    """What the public decoder puts out for latents of :func:`_pairs`, of which each stands there twice."""
+    if not recipe.unreleased:
+        return None
+    with mixed(latents.device):
+        return generator.decode(generator.decoder, latents[: len(latents) // 2])
+
+
+def _drift(fields: Tensor, public: Tensor | None) -> Tensor:
+    """Squared distance of fields (2 B, ...) to the public ones (B, ...), twice, over these' variance."""
+    if public is None:
+        return fields.new_zeros(())
+    apart = fields.float() - public.float().repeat(2, *[1] * (public.ndim - 1))
+    return apart.square().mean() / public.float().var().clamp_min(1e-12)
 
 
 def _optimisers(modulator: nn.Module, reader: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:

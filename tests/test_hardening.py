@@ -112,10 +112,10 @@ def test_a_pace_is_a_share_of_all_learning_rates() -> None:
     assert torch.equal(moved(1.0), whole)
 
 
-def test_a_plain_recipe_is_called_what_it_always_was() -> None:
+def test_a_plain_recipe_does_not_name_what_it_is_without() -> None:
     assert repr(Recipe()) == (
         "Recipe(steps=10000, batch=16, rate=0.02, modulator_rate=0.003, augment=False, psnr_db=31.0, perceptual=3.0, "
-        "null=0.1, decay=0.6, enough=0.985, pool=4096)"
+        "unreleased=2.0, null=0.1, decay=0.6, enough=0.985, pool=4096)"
     )
     assert "weight_noise=0.1" in repr(Recipe(hardening=Hardening(weight_noise=0.1)))
 

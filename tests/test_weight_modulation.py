@@ -102,6 +102,30 @@ def read_by_users(codec: WeightModulationCodec, generator: PaintGenerator, users
     return torch.cat(soft), torch.cat(true)
 
 
+# --- what release and observation hide
+
+
+class Levelled(Toy):
+    """Pictures that are seen at one level, as clips are heard."""
+
+    def soft_release(self, field: Tensor) -> Tensor:
+        return field - field.mean((1, 2, 3), keepdim=True)
+
+
+def test_what_is_not_seen_stays_where_it_is(paint: PaintGenerator) -> None:
+    """Nothing but the weight of unreleased fields holds the level of pictures that are seen without it."""
+    latents, public = paint.public_pairs(64, stream(0, "levels"))
+
+    def moved(unreleased: float) -> float:
+        recipe = dataclasses.replace(SHORT, steps=150, batch=16, unreleased=unreleased)
+        codec = scheme(recipe).fit(Levelled(), paint, stream(0, "fit"))
+        codes = (torch.randint(2, (BITS,), generator=stream(2, user)) for user in range(4))
+        fields = torch.stack([paint.decode(codec.modulate(paint.decoder, code), latents) for code in codes])
+        return float((fields - public).mean((2, 3, 4)).square().mean().sqrt())
+
+    assert moved(Recipe.unreleased) < 0.75 * moved(0.0)
+
+
 # --- contract
 
 
