@@ -238,7 +238,7 @@ def test_whitened_bits_of_unmarked_content_are_uncorrelated() -> None:
 
 def test_stable_signature_tunes_a_copy_until_its_code_is_read(tmp_path: Path) -> None:
     paint, modality = PaintGenerator(), Toy()
-    extractor = WeightModulation(HiDDeN(8, 2), 4, dataclasses.replace(QUICK, steps=30, pool=64), READER)
+    extractor = WeightModulation(HiDDeN(8, 2), 4, dataclasses.replace(QUICK, steps=45, pool=64), READER)
     scheme = StableSignature(extractor, Tuning(steps=25, rate=5e-3, bit_weight=3.0, pool=8))
     codec = scheme.fit(modality, paint, stream(0))
     assert isinstance(codec, Codec) and (scheme.bits, codec.bits, codec.removable) == (4, 4, False)
