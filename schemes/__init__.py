@@ -55,6 +55,7 @@ SCHEMES: dict[str, Scheme] = {
     "low-rank-48": WeightModulation(LowRank(), bits=48),
     "wouaf-everywhere": WeightModulation(Amplitude(everywhere=True)),
     "low-rank-everywhere": WeightModulation(LowRank(everywhere=True)),
+    "low-rank-everywhere-48": WeightModulation(LowRank(everywhere=True), bits=48),
     **{f"wouaf-{name}": replace(WOUAF, recipe=Recipe(hardening=each)) for name, each in HARDENINGS.items()},
     **{f"wouaf-{name}": ErrorCorrected(replace(WOUAF, bits=each.length), each) for name, each in CODES.items()},
     "hidden": WeightModulation(HiDDeN()),

@@ -57,6 +57,7 @@ ENTRIES = (
     Entry("low-rank", bits=48),
     Entry("amplitude-everywhere", ("plain",)),
     Entry("low-rank-everywhere"),
+    Entry("low-rank-everywhere", ("plain",), bits=48),
     Entry("function-invariant", ("plain",)),
 )
 BASELINES = ("hidden", "stable-signature", "decentralized", "dwt-dct", "additive", "uchida")
