@@ -89,7 +89,10 @@ class Modality(Protocol):
         """What a user would publish."""
 
     def soft_release(self, field: Tensor) -> Tensor:
-        """The value of ``observe(release(field))`` with a gradient (straight-through)."""
+        """The value of ``observe(release(field))`` with a gradient (straight-through).
+
+        Descent must not push further out what release clips: see :func:`bench.bounds.bounded`.
+        """
 
     def observe(self, content: Content) -> Tensor:
         """The tensor that readers see."""
