@@ -139,7 +139,7 @@ def train(setting: Setting, recipe: Recipe, rng: torch.Generator, progress: Prog
         The log: running bit accuracy, PSNR to the original output and quality weight, every 100 steps.
     """
     modality, generator, hardening = setting.modality, setting.generator, recipe.hardening
-    (modulator, reader), (latents, unmarked) = setting.networks, setting.pool
+    (modulator, reader), (latents, _) = setting.networks, setting.pool
     device = next(generator.decoder.parameters()).device
     optimisers = _optimisers(modulator, reader, recipe)
     groups = [group for optimiser in optimisers for group in optimiser.param_groups]
@@ -151,22 +151,19 @@ def train(setting: Setting, recipe: Recipe, rng: torch.Generator, progress: Prog
         for group, peak in zip(groups, peaks, strict=True):
             group["lr"] = peak * _factor(step, steps, recipe.decay)
         rows, codes = _pairs(len(latents), recipe.batch, modulator.bits, rng)
-        z, original = latents[rows].to(device), unmarked[rows].to(device).float()
-        public = _public(generator, z, recipe)
+        z, original, public = _originals(setting, rows, recipe)
         # The hooks of the modulation stay for the backward pass, in which a large decoder runs again.
         with modulator.applied(generator.decoder, codes.to(device)), recomputed(generator.decoder):
             with mixed(device):
-                fields = generator.decode(generator.decoder, z)
-                marked = modality.soft_release(fields)
+                marked = modality.soft_release(fields := generator.decode(generator.decoder, z))
             seen = torch.cat([marked, original[: 1 + len(rows) // 5]])
             seen = modality.augment(seen, rng) if recipe.augment else seen
             bit_loss, accuracy = _bit_loss(reader, seen, codes.to(device), recipe.null)
             error = F.mse_loss(marked, original)
             distortion = 20 * error + recipe.perceptual * _distance(modality, original, marked, recipe)
-            distortion = distortion + recipe.unreleased * _drift(fields, public)
             for optimiser in optimisers:
                 optimiser.zero_grad(set_to_none=True)
-            (bit_loss + progress.weight * distortion).backward()
+            (bit_loss + progress.weight * (distortion + recipe.unreleased * _drift(fields, public))).backward()
         if hardening and progress.accuracy >= hardening.start:
             harden(setting, hardening, rng)
         nn.utils.clip_grad_norm_(list(modulator.parameters()), 1.0)
@@ -213,12 +210,18 @@ def _distance(modality: Modality, original: Tensor, marked: Tensor, recipe: Reci
 
 
 @torch.no_grad()
-def _public(generator: Generator, latents: Tensor, recipe: Recipe) -> Tensor | None:
-    """What the public decoder puts out for latents of :func:`_pairs`, of which each stands there twice."""
+def _originals(setting: Setting, rows: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Latents in these rows of the pool, and what the public decoder makes of them: observed, and as it puts it out.
+
+    The last without the second half, which repeats the first (:func:`_pairs`), and None when nothing asks for it.
+    """
+    decoder, pool = setting.generator.decoder, setting.pool
+    device = next(decoder.parameters()).device
+    z, original = pool[0][rows].to(device), pool[1][rows].to(device).float()
     if not recipe.unreleased:
-        return None
-    with mixed(latents.device):
-        return generator.decode(generator.decoder, latents[: len(latents) // 2])
+        return z, original, None
+    with mixed(device):
+        return z, original, setting.generator.decode(decoder, z[: len(z) // 2])
 
 
 def _drift(fields: Tensor, public: Tensor | None) -> Tensor:
