@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
+import pytest
 import torch
+import typer
 from torch import Tensor, nn
 
-from modalities.image.ground import parts
+from modalities.image.ground import main, parts
 
 
 @dataclass(frozen=True)
@@ -36,3 +39,13 @@ def test_each_bit_is_found_where_it_was_written() -> None:
     assert found.drawn.tolist() == [0.5, 1.0], "the first bit of the first item is in its ground"
     assert found.ground.tolist() == [0.5, 0.5], "the second bit is in the drawing"
     assert found.tinted.tolist() == [1 / 32, 0.0]
+
+
+@pytest.mark.parametrize("name", ["missing.safetensors", "text.safetensors"])
+def test_what_is_no_codec_is_named_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    (tmp_path / "text.safetensors").write_text("no codec")
+    with pytest.raises(typer.Exit) as raised:
+        main([tmp_path / name], users=2)
+    assert raised.value.exit_code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and name in line

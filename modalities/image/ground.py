@@ -15,7 +15,7 @@ import typer
 from torch import Tensor
 
 from bench.metrics.intervals import clustered
-from bench.protocol import Codec, Generator
+from bench.protocol import Codec, Generator, UserError
 from bench.rng import stream
 from modalities.image import Image
 from schemes import load_codec
@@ -65,7 +65,7 @@ def read(codec: Codec, image: Image, generator: Generator, users: int) -> Parts:
 
 
 def main(
-    codecs: Annotated[list[Path], typer.Argument(help="Codec files of the embedded generator.", exists=True)],
+    codecs: Annotated[list[Path], typer.Argument(help="Codec files of the embedded generator.")],
     users: Annotated[int, typer.Option(help="Users with four pictures each.", min=2)] = 32,
 ) -> None:
     """Print how much of each codec's bits is read where, with intervals by user."""
@@ -73,8 +73,13 @@ def main(
     image = Image()
     generator = image.generator()
     owners = np.repeat(np.arange(users), ITEMS).tolist()
-    for path in codecs:
-        found = read(load_codec(path, image, generator), image, generator, users)
+    try:
+        loaded = [load_codec(path, image, generator) for path in codecs]
+    except UserError as error:
+        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+        raise typer.Exit(2) from error
+    for path, codec in zip(codecs, loaded, strict=True):
+        found = read(codec, image, generator, users)
         scores = [clustered(each.numpy(), owners, rng=stream(0, "ground")) for each in found]
         names = "as published", "on public ground", "ground alone", "ground not white"
         shown = [f"{name} {s.mean:.3f} [{s.lo:.3f}, {s.hi:.3f}]" for name, s in zip(names, scores, strict=True)]
