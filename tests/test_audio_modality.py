@@ -98,9 +98,8 @@ def test_soft_release_is_observing_what_was_released_with_the_gradient_of_no_rou
     assert torch.allclose(soft, hard, rtol=0, atol=1e-5)
     weights = torch.randn(soft.shape, generator=stream(0, "weights"))
     one, other = (torch.autograd.grad((weights * y).sum(), z)[0] for y, z in ((soft, field), (hard, released)))
-    outward = ((x > 32767 / 32768) & (other < 0)) | (
-        (x < -1) & (other > 0)
-    )  # where descent would lead away from full scale
+    # Where descent would lead away from full scale.
+    outward = ((x > 32767 / 32768) & (other < 0)) | ((x < -1) & (other > 0))
     other = other.masked_fill(outward, 0.0)
     assert torch.allclose(one, other, rtol=1e-4, atol=1e-5) and one.abs().max() > 0.1
 
