@@ -28,6 +28,7 @@ WOUAF = WeightModulation(Amplitude())
 
 HARDENINGS = {
     "noise": Hardening(weight_noise=0.2),
+    "base-noise": Hardening(base_noise=0.4),
     "sharpness": Hardening(sharpness=0.05),
     "purification": Hardening(purification=2),
     "unrolled": Hardening(purification=1, unrolled=True),

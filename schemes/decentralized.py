@@ -33,6 +33,7 @@ from bench.weights import detached_copy
 from schemes import files, training
 from schemes.files import check_bits, check_fingerprint, signs
 from schemes.orthogonal_keys import reachable, trained_keys
+from schemes.unmarked import originals
 
 FORMAT = "genprint-decentralized-1"
 PROBED = 16
@@ -91,7 +92,7 @@ class DecentralizedAttribution:
         check_bits(self.bits)
         began = time.monotonic()
         latents = training_latents(generator, max(self.authentic // 2, self.tuning.pool), child(rng, "latents"))
-        made = training.originals(modality, generator, latents[: self.authentic // 2])
+        made = originals(modality, generator, latents[: self.authentic // 2])
         _, fields = generator.public_pairs(self.authentic // 2, child(rng, "authentic"))
         with torch.no_grad():
             real = modality.soft_release(fields)
@@ -237,7 +238,7 @@ class DecentralizedCodec:
         """
         if users > self.bits:
             raise UserError(f"users: expected at most {self.bits}, one for each key, found {users}")
-        found, shifts, originals = [], [], []
+        found, shifts, public = [], [], []
         decoder = self.generator.decoder
         for user in range(users):
             copy = self.modulate(decoder, F.one_hot(torch.tensor(user), self.bits))
@@ -245,11 +246,11 @@ class DecentralizedCodec:
             z = self.generator.latents(prompts, child(rng, "latents", user))
             original, marked = (self.modality.soft_release(self.generator.decode(each, z)) for each in (decoder, copy))
             found.append(self.projections(marked))
-            originals.append(self.projections(original)[:, user])
+            public.append(self.projections(original)[:, user])
             shifts.append((marked - original).flatten(1).norm(dim=1))
         projections, owners = torch.cat(found).cpu(), torch.arange(users).repeat_interleave(items)
         own = projections.gather(1, owners[:, None])[:, 0]
-        near, shift = torch.cat(originals).cpu() > 0, torch.cat(shifts).cpu()
+        near, shift = torch.cat(public).cpu() > 0, torch.cat(shifts).cpu()
         return Judgement(owners, attributed(projections, owners), own < 0, near, shift)
 
     def save(self, path: Path) -> None:

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from bench.precision import mixed
-from bench.protocol import Generator, Modality
-from bench.weights import effective_state, effective_weight, other_parameters, swapped, weighted_layers
+from bench.weights import effective_weight, other_parameters, weighted_layers
 from schemes import straight_through
-from schemes.modulations import other_values
+from schemes.readers import settled
+from schemes.trials import Setting, Trial, Weights, noisy
 
 
 @dataclass(frozen=True)
@@ -29,6 +28,9 @@ class Hardening:
         weight_noise: largest standard deviation of Gaussian noise, over that of each tensor; drawn evenly from 0. Wide
             flat minimum: Fei, Tondi and Barni, "Wide Flat Minimum Watermarking for Robust Ownership Verification of
             GANs", 2023, arXiv:2310.16919.
+        base_noise: the same on the public decoder's weights, under all marks of a step: drawn evenly from 0 in two of
+            three steps, none in the third. One draw is met by as many codes as there are items, at no cost; fidelity
+            is measured to what the public decoder makes with that noise.
         sharpness: length of a step that unlearns the bits, over the norm of each layer. Foret et al., "Sharpness-Aware
             Minimization", ICLR 2021, arXiv:2010.01412, on the fingerprint's loss only, as OmniMark, AAAI 2025, does.
         purification: steps of fine-tuning towards unmarked content before the bits are asked for, their gradient taken
@@ -47,6 +49,7 @@ class Hardening:
     """
 
     weight_noise: float = 0.0
+    base_noise: float = 0.0
     sharpness: float = 0.0
     purification: int = 0
     unrolled: bool = False
@@ -59,91 +62,22 @@ class Hardening:
     items: int = 4
     start: float = 0.75
 
+    @property
+    def on_copies(self) -> bool:
+        """Whether decoders of single users are materialised and changed."""
+        return bool(changes(self)) or self.attacks
+
+    def drawn_noise(self, accuracy: float, rng: torch.Generator) -> float:
+        """A step's noise on the public decoder's weights, at this running bit accuracy."""
+        if not self.base_noise or accuracy < self.start:
+            return 0.0
+        return max(0.0, _uniform(-0.5, 1, rng)) * self.base_noise
+
 
 ADAPTED = Hardening(weight_noise=0.3, path=0.5, quantisation=4, pruning=0.5)
 """What the reader alone is adapted to."""
 PURIFICATION_RATE = 1e-3
 """Of a signed step. Adam's first steps are signed, too; one here stands for ten of the attack's."""
-
-
-@dataclass(frozen=True, eq=False)
-class Weights:
-    """All of one user's decoder: effective weights by layer, and the other parameters by dotted name."""
-
-    effective: dict[str, Tensor]
-    others: dict[str, Tensor]
-
-    def mapped(self, change: Callable[[Tensor], Tensor], *, others: bool = True) -> Weights:
-        """With every tensor changed, or the effective weights only."""
-        rest = {name: change(value) for name, value in self.others.items()} if others else self.others
-        return Weights({name: change(value) for name, value in self.effective.items()}, rest)
-
-
-@dataclass(frozen=True, eq=False)
-class Setting:
-    """What is trained, and on what.
-
-    Attributes:
-        modality: releases and observes.
-        generator: decodes.
-        networks: modulator and reader.
-        pool: latents and what the public decoder makes of them, observed.
-    """
-
-    modality: Modality
-    generator: Generator
-    networks: tuple[Any, nn.Module]
-    pool: tuple[Tensor, Tensor]
-
-
-@dataclass(frozen=True, eq=False)
-class Trial:
-    """One user's decoder on some latents, and the losses that a change of weights may look at.
-
-    Attributes:
-        setting: what is trained.
-        latents: (items, ...).
-        original: what the public decoder makes of them, observed.
-        code: ±1, (bits,).
-    """
-
-    setting: Setting
-    latents: Tensor
-    original: Tensor
-    code: Tensor
-
-    def weights(self) -> Weights:
-        """The user's decoder as it would be shipped, with a graph to the modulator."""
-        modulator, decoder = self.setting.networks[0], self.setting.generator.decoder
-        layers = {name: effective_weight(layer).detach() for name, layer in weighted_layers(decoder).items()}
-        rest: dict[str, Tensor] = {name: value.detach() for name, value in other_parameters(decoder).items()}
-        changed = other_values(modulator, decoder, self.code)
-        return Weights(layers | modulator.weights(decoder, self.code), rest | changed)
-
-    def field(self, weights: Weights) -> Tensor:
-        """What the decoder puts out with these weights."""
-        generator = self.setting.generator
-        decoder = generator.decoder
-        with (
-            swapped(decoder, {**weights.others, **effective_state(decoder, weights.effective)}),
-            mixed(self.latents.device),
-        ):
-            return generator.decode(decoder, self.latents)
-
-    def bit_loss(self, seen: Tensor) -> Tensor:
-        """Cross-entropy of the bits in observed tensors."""
-        with mixed(seen.device):
-            soft = self.setting.networks[1](seen)
-        targets = (self.code > 0).to(soft.dtype).expand_as(soft)
-        return F.binary_cross_entropy_with_logits(soft, targets)
-
-    def content_loss(self, weights: Weights) -> Tensor:
-        """Squared distance to unmarked content: what a purifier minimises."""
-        return F.mse_loss(self.seen(weights), self.original)
-
-    def seen(self, weights: Weights) -> Tensor:
-        """What is observed of the content made with these weights."""
-        return self.setting.modality.soft_release(self.field(weights))
 
 
 Change = Callable[[Trial, Weights, torch.Generator], Weights]
@@ -175,7 +109,7 @@ def hardened_loss(trials: list[Trial], spec: Hardening, rng: torch.Generator) ->
         tensor = modality.soft_release(field)
         seen.append(straight_through.attacked(modality, field, tensor, rng) if spec.attacks else tensor)
     soft_targets = torch.cat([trial.code.expand(len(each), -1) for trial, each in zip(trials, seen, strict=True)])
-    with mixed(seen[0].device):
+    with mixed(seen[0].device), settled(reader):
         soft = reader(torch.cat(seen))
     return F.binary_cross_entropy_with_logits(soft, (soft_targets > 0).to(soft.dtype))
 
@@ -218,12 +152,7 @@ def _uniform(low: float, high: float, rng: torch.Generator) -> float:
 
 def _noisy(weights: Weights, largest: float, rng: torch.Generator) -> Weights:
     relative = _uniform(0, largest, rng)
-
-    def noisy(value: Tensor) -> Tensor:
-        noise = torch.randn(value.shape, generator=rng).to(value.device)
-        return value + relative * value.detach().std(correction=0) * noise
-
-    return weights.mapped(noisy)
+    return weights.mapped(lambda value: noisy(value, relative, rng))
 
 
 def _sharpened(trial: Trial, weights: Weights, length: float) -> Weights:

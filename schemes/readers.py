@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -142,6 +144,21 @@ class StatisticsNetwork(nn.Module):
             f = self.norm(torch.cat(statistics, 1))
             bits: Tensor = self.linear(f) + self.head(F.gelu(self.hidden(f)))
         return bits
+
+
+@contextlib.contextmanager
+def settled(reader: nn.Module) -> Iterator[None]:
+    """Within the context, a network normalises by its running statistics, as it does when it reads what was published.
+
+    A batch whose items share one change of the weights shifts its own statistics, and normalising by these would take
+    back what the reader is to learn to stand.
+    """
+    training = reader.training
+    reader.eval()
+    try:
+        yield
+    finally:
+        reader.train(training)
 
 
 def _statistics(h: Tensor) -> list[Tensor]:

@@ -13,7 +13,8 @@ import torch
 from bench.protocol import Generator, Modality, UserError
 from bench.rng import child, fenced
 from schemes import training
-from schemes.hardening import Setting
+from schemes.trials import Setting
+from schemes.unmarked import originals
 
 TIMED = 3
 """Steps that are timed, after one that is not."""
@@ -58,7 +59,7 @@ def rehearse(scheme: Any, modality: Modality, generator: Generator, rng: torch.G
     few = max(2, min(recipe.batch, recipe.pool))
     began = time.perf_counter()
     latents = generator.training_latents(few, child(rng, "latents"))
-    unmarked = training.originals(modality, generator, latents)
+    unmarked = originals(modality, generator, latents)
     drawn = time.perf_counter() - began
     modulator = scheme.modulation.bind(generator.decoder, scheme.bits, child(rng, "modulator")).to(device)
     with fenced(child(rng, "reader").initial_seed()):

@@ -24,10 +24,11 @@ from bench.precision import mixed
 from bench.protocol import Generator, Modality
 from bench.rng import child, stream
 from bench.weights import detached_copy
-from schemes import files, training, weight_modulation
+from schemes import files, weight_modulation
 from schemes.encoder import HiDDeN
 from schemes.files import check_fingerprint, signs
 from schemes.training import Recipe
+from schemes.unmarked import originals
 from schemes.weight_modulation import WeightModulation
 
 FORMAT = "genprint-stable-signature-1"
@@ -76,7 +77,7 @@ class StableSignature:
         began = time.monotonic()
         trained = self.extractor.fit(modality, generator, child(rng, "extractor"))
         latents = training_latents(generator, max(self.tuning.pool, 16 * self.bits), child(rng, "latents"))
-        content = training.originals(modality, generator, latents)
+        content = originals(modality, generator, latents)
         device = next(generator.decoder.parameters()).device
         soft = torch.cat([trained.read(part.float().to(device)) for part in content.split(32)])
         mean, matrix = whitening(soft.cpu())

@@ -15,11 +15,13 @@ from torch.nn import functional as F
 
 from bench.muon import Muon
 from bench.precision import mixed
-from bench.protocol import Generator, Modality
+from bench.protocol import Modality
 from bench.rng import stream
 from schemes.checkpointing import recomputed
-from schemes.hardening import Hardening, Setting, adapt, harden
+from schemes.hardening import Hardening, adapt, harden
 from schemes.modulations import energy_per_bit
+from schemes.trials import Setting
+from schemes.unmarked import unmarked
 
 logger = logging.getLogger("genprint")
 
@@ -110,16 +112,6 @@ class Progress:
         self.weight = math.exp(self.integral + 0.5 * missing)
 
 
-def originals(modality: Modality, generator: Generator, latents: Tensor) -> Tensor:
-    """What the public decoder makes of each latent, observed, (N, C, ...) on the CPU.
-
-    In half precision, which resolves an 8-bit step eight times.
-    """
-    with torch.no_grad():
-        parts = [modality.soft_release(generator.decode(generator.decoder, z)).half().cpu() for z in latents.split(32)]
-    return torch.cat(parts)
-
-
 def energy(modulator: Any, decoder: nn.Module) -> float:
     """Relative change of the weights per bit, over eight codes; see :func:`schemes.modulations.energy_per_bit`."""
     codes = torch.randint(2, (8, modulator.bits), generator=stream(0, "energy")) * 2.0 - 1
@@ -151,9 +143,13 @@ def train(setting: Setting, recipe: Recipe, rng: torch.Generator, progress: Prog
         for group, peak in zip(groups, peaks, strict=True):
             group["lr"] = peak * _factor(step, steps, recipe.decay)
         rows, codes = _pairs(len(latents), recipe.batch, modulator.bits, rng)
-        z, original, public = _originals(setting, rows, recipe)
+        noise = hardening.drawn_noise(progress.accuracy, rng) if hardening else 0.0
         # The hooks of the modulation stay for the backward pass, in which a large decoder runs again.
-        with modulator.applied(generator.decoder, codes.to(device)), recomputed(generator.decoder):
+        with (
+            unmarked(setting, rows, noise, rng, fields=recipe.unreleased > 0) as (z, original, public),
+            modulator.applied(generator.decoder, codes.to(device)),
+            recomputed(generator.decoder),
+        ):
             with mixed(device):
                 marked = modality.soft_release(fields := generator.decode(generator.decoder, z))
             seen = torch.cat([marked, original[: 1 + len(rows) // 5]])
@@ -164,7 +160,7 @@ def train(setting: Setting, recipe: Recipe, rng: torch.Generator, progress: Prog
             for optimiser in optimisers:
                 optimiser.zero_grad(set_to_none=True)
             (bit_loss + progress.weight * (distortion + recipe.unreleased * _drift(fields, public))).backward()
-        if hardening and progress.accuracy >= hardening.start:
+        if hardening and hardening.on_copies and progress.accuracy >= hardening.start:
             harden(setting, hardening, rng)
         nn.utils.clip_grad_norm_(list(modulator.parameters()), 1.0)
         for optimiser in optimisers:
@@ -207,21 +203,6 @@ def _distance(modality: Modality, original: Tensor, marked: Tensor, recipe: Reci
     half = (len(marked) + 1) // 2
     with mixed(marked.device):
         return modality.perceptual_loss(original[:half], marked[:half]).mean()
-
-
-@torch.no_grad()
-def _originals(setting: Setting, rows: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Latents in these rows of the pool, and what the public decoder makes of them: observed, and as it puts it out.
-
-    The last without the second half, which repeats the first (:func:`_pairs`), and None when nothing asks for it.
-    """
-    decoder, pool = setting.generator.decoder, setting.pool
-    device = next(decoder.parameters()).device
-    z, original = pool[0][rows].to(device), pool[1][rows].to(device).float()
-    if not recipe.unreleased:
-        return z, original, None
-    with mixed(device):
-        return z, original, setting.generator.decode(decoder, z[: len(z) // 2])
 
 
 def _drift(fields: Tensor, public: Tensor | None) -> Tensor:

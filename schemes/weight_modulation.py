@@ -21,10 +21,11 @@ from bench.weights import replaced_copy
 from schemes import files, training
 from schemes.encoder import STAGES
 from schemes.files import check_bits, check_fingerprint, decoder_digest, half, signs
-from schemes.hardening import Setting
 from schemes.modulations import MODULATIONS, Amplitude, Modulation, other_values
 from schemes.readers import StatisticsNetwork, StatisticsReader
 from schemes.training import Recipe
+from schemes.trials import Setting
+from schemes.unmarked import originals
 
 FORMAT = "genprint-weight-modulation-3"
 GENTLE = 0.3
@@ -69,7 +70,7 @@ class WeightModulation:
         if start is not None:  # before latents are drawn, which takes minutes
             _take_up(start.modulator, modulator)
         latents = training_latents(generator, self.recipe.pool, drawing)
-        unmarked = training.originals(modality, generator, latents)
+        unmarked = originals(modality, generator, latents)
         with fenced(child(rng, "reader").initial_seed()):
             reader = self.reader.build(unmarked, self.bits).to(device)
         if start is not None:

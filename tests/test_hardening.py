@@ -17,12 +17,14 @@ from attacks import families_for
 from bench.precision import mixed
 from bench.protocol import UserError
 from bench.rng import child, fenced, stream
-from bench.weights import effective_weight, swapped
+from bench.weights import effective_weight, other_parameters, replaced_copy, swapped, weighted_layers
 from schemes import HARDENINGS, SCHEMES, hardening, straight_through, training
-from schemes.hardening import Hardening, Setting, Trial, Weights, adapt, changes, hardened_loss, trials
+from schemes.hardening import Hardening, adapt, changes, hardened_loss, trials
 from schemes.modulations import MODULATIONS, Amplitude
 from schemes.readers import StatisticsReader
 from schemes.training import Recipe
+from schemes.trials import Setting, Trial, Weights, noisy
+from schemes.unmarked import originals, unmarked
 from schemes.weight_modulation import WeightModulation
 from tests.test_modulations import NORMS, build
 from tests.test_weight_modulation import BITS, READER, SHORT, PaintGenerator
@@ -39,7 +41,7 @@ class Painted(Toy):
 def setting(modulation: str = "Amplitude", seed: int = 0) -> Setting:
     generator, modality = PaintGenerator(), Painted()
     latents = generator.training_latents(16, stream(0, "pool"))
-    unmarked = training.originals(modality, generator, latents)
+    unmarked = originals(modality, generator, latents)
     modulator = MODULATIONS[modulation]().bind(generator.decoder, BITS, stream(seed, "modulator"))
     with fenced(0):
         reader = READER.build(unmarked, BITS)
@@ -118,6 +120,52 @@ def test_a_plain_recipe_does_not_name_what_it_is_without() -> None:
         "unreleased=2.0, null=0.1, decay=0.6, enough=0.985, pool=4096)"
     )
     assert "weight_noise=0.1" in repr(Recipe(hardening=Hardening(weight_noise=0.1)))
+
+
+def test_noise_under_all_marks_costs_no_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*given: Any) -> None:
+        raise AssertionError("no copy is asked for")
+
+    monkeypatch.setattr(training, "harden", refuse)
+    recipe = dataclasses.replace(SHORT, steps=4, enough=2.0)
+    spec = Hardening(base_noise=0.3, start=0.0)
+    plain, noisy = (trained(training.train, dataclasses.replace(recipe, hardening=each)) for each in (None, spec))
+    assert not all(torch.equal(a, b) for a, b in zip(plain, noisy, strict=True))
+
+
+def test_noise_is_drawn_once_there_are_bits_and_in_two_of_three_steps() -> None:
+    spec, rng = Hardening(base_noise=0.4, start=0.75), stream(0)
+    assert spec.drawn_noise(0.74, rng) == 0 == Hardening(weight_noise=0.2).drawn_noise(1.0, rng)
+    drawn = torch.tensor([spec.drawn_noise(0.75, rng) for _ in range(600)])
+    assert 0.6 < float((drawn > 0).float().mean()) < 0.73
+    assert 0.38 < float(drawn.max()) <= 0.4 and abs(float(drawn[drawn > 0].mean()) - 0.2) < 0.02
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_what_marks_lie_on_is_made_by_a_noisy_decoder(norm: str) -> None:
+    """Also under both weight-norms: as by a copy that an attacker gave this noise, which is taken back afterwards."""
+    ready = setting()
+    decoder, (latents, pool) = ready.generator.decoder, ready.pool
+    conv = decoder.get_submodule(next(iter(weighted_layers(decoder))))
+    NORMS[norm](conv)
+    before = {name: value.clone() for name, value in decoder.state_dict().items()}
+    rows = torch.tensor([0, 1, 0, 1])
+    ready.networks[1].train()
+    with unmarked(ready, rows, 0.2, stream(0, "noise"), fields=False) as (z, observed, fields):
+        assert not ready.networks[1].training, "the reader takes no statistics of a batch with one noise"
+        again = ready.generator.decode(decoder, z)
+    assert ready.networks[1].training
+    rng = stream(0, "noise")
+    weights = {n: noisy(effective_weight(e), 0.2, rng) for n, e in weighted_layers(decoder).items()}
+    others = {n: noisy(value, 0.2, rng) for n, value in other_parameters(decoder).items()}
+    copy = replaced_copy(decoder, weights, others)
+    torch.testing.assert_close(ready.generator.decode(copy, z), again)
+    torch.testing.assert_close(fields.float(), again[:2], rtol=0.02, atol=0.02)  # may be bfloat16
+    assert torch.equal(observed, ready.modality.soft_release(fields.float()).repeat(2, 1, 1, 1))
+    assert all(torch.equal(value, before[name]) for name, value in decoder.state_dict().items())
+    with unmarked(ready, rows, 0.0, rng, fields=False) as (z, observed, fields):
+        assert ready.networks[1].training and fields is None
+        assert torch.equal(observed, pool[rows].float()) and torch.equal(z, latents[rows])
 
 
 def test_hardening_waits_for_the_bits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,7 +288,22 @@ def test_pruning_zeroes_the_smallest() -> None:
         assert value[~kept].abs().max() <= value[kept].abs().min()
 
 
-@pytest.mark.parametrize("name", HARDENINGS)
+@pytest.mark.parametrize("asked", ["hardened", "sharpened"])
+def test_a_hardened_reading_is_that_of_a_published_item(asked: str) -> None:
+    """Batch statistics of items from one noisy decoder would take its noise out, which no single published item can."""
+    ready = setting()
+    reader, spec, seen = ready.networks[1].train(), Hardening(weight_noise=0.2), []
+    hook = reader.register_forward_pre_hook(lambda module, given: seen.append(module.training))
+    drawn = trials(ready, spec, stream(0))
+    if asked == "hardened":
+        hardened_loss(drawn, spec, stream(1))
+    else:
+        drawn[0].bit_loss(drawn[0].seen(drawn[0].weights()))
+    hook.remove()
+    assert seen == [False] and reader.training
+
+
+@pytest.mark.parametrize("name", [name for name, spec in HARDENINGS.items() if name != "base-noise"])
 def test_every_recipe_sends_a_gradient_to_what_it_trains(name: str) -> None:
     ready = setting()
     loss = hardened_loss(trials(ready, HARDENINGS[name], stream(0)), HARDENINGS[name], stream(0, name))
