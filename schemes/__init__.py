@@ -57,6 +57,9 @@ SCHEMES: dict[str, Scheme] = {
     "wouaf-everywhere": WeightModulation(Amplitude(everywhere=True)),
     "low-rank-everywhere": WeightModulation(LowRank(everywhere=True)),
     "low-rank-everywhere-48": WeightModulation(LowRank(everywhere=True), bits=48),
+    "low-rank-everywhere-base-noise": WeightModulation(
+        LowRank(everywhere=True), recipe=Recipe(hardening=HARDENINGS["base-noise"])
+    ),
     **{f"wouaf-{name}": replace(WOUAF, recipe=Recipe(hardening=each)) for name, each in HARDENINGS.items()},
     **{f"wouaf-{name}": ErrorCorrected(replace(WOUAF, bits=each.length), each) for name, each in CODES.items()},
     "hidden": WeightModulation(HiDDeN()),
