@@ -42,7 +42,7 @@ class Entry:
     """
 
     modulation: str
-    recipes: tuple[str, ...] = ("plain", "noise")
+    recipes: tuple[str, ...] = ("plain", "noise", "base-noise")
     bits: int = 32
 
 
@@ -56,7 +56,7 @@ ENTRIES = (
     Entry("amplitude", bits=48),
     Entry("low-rank", bits=48),
     Entry("amplitude-everywhere", ("plain",)),
-    Entry("low-rank-everywhere", ("plain", "noise", "base-noise")),
+    Entry("low-rank-everywhere"),
     Entry("low-rank-everywhere", ("plain",), bits=48),
     Entry("function-invariant", ("plain",)),
 )
