@@ -125,6 +125,9 @@ def fit(
     seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
     steps: Annotated[int, typer.Option(help="Of the training, instead of the scheme's; 0 leaves them.")] = 0,
     batch: Annotated[int, typer.Option(help="Items per step, instead of the scheme's; 0 leaves them.")] = 0,
+    psnr_db: Annotated[
+        float, typer.Option(help="Fidelity to the public decoder's output, instead of the scheme's; 0 leaves it.")
+    ] = 0.0,
     start: Annotated[
         str | None, typer.Option(help="Name or codec file to train on from, of the same modulation, bits and reader.")
     ] = None,
@@ -136,7 +139,7 @@ def fit(
 ) -> None:
     """Train a scheme's codec for one generator and save it."""
     began, medium = time.perf_counter(), find_modality(modality)
-    description = adjusted(find_scheme(scheme), steps, batch)
+    description = adjusted(find_scheme(scheme), steps, batch, psnr_db)
     source = load_generator(medium, generator, device)
     medium = matched(medium, source)
     trained = description if start is None else continued(description, start, medium, source)

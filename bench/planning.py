@@ -1,4 +1,4 @@
-"""How long a fit is to be."""
+"""How long a fit is to be, and how near copies are to stay."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from typing import Any
 from bench.protocol import UserError
 
 
-def adjusted(scheme: Any, steps: int, batch: int = 0) -> Any:
-    """The same scheme with other ``steps`` or another ``batch`` of its recipe; 0 leaves them as they are.
+def adjusted(scheme: Any, steps: int, batch: int = 0, psnr_db: float = 0.0) -> Any:
+    """The same scheme with other ``steps``, ``batch`` or ``psnr_db`` of its recipe; 0 leaves them as they are.
 
     Raises:
-        UserError: when it is not trained so, or there are fewer than one.
+        UserError: when it is not trained so, or one of them is less than 1.
     """
-    for name, value in (("steps", steps), ("batch", batch)):
+    for name, value in (("steps", steps), ("batch", batch), ("psnr_db", psnr_db)):
         if not value:
             continue
+        shown = name.replace("_", "-")
         recipe: Any = getattr(scheme, "recipe", None)
         if not hasattr(recipe, name):
-            raise UserError(f"{name}: expected a scheme whose training has it, found {type(scheme).__name__}")
-        if value < 1:
-            raise UserError(f"{name}: expected at least 1, found {value}")
+            raise UserError(f"{shown}: expected a scheme whose training has it, found {type(scheme).__name__}")
+        if not value >= 1:
+            raise UserError(f"{shown}: expected at least 1, found {value:g}")
         scheme = dataclasses.replace(scheme, recipe=dataclasses.replace(recipe, **{name: value}))
     return scheme
 

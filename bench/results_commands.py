@@ -12,7 +12,7 @@ from bench.commands import Folder, Json, print_json
 from bench.protocol import UserError
 from bench.results import Results, read_info
 
-COMMITTED = ("reference", "comparison", "comparison-equal", "comparison-held", "comparison-recipes")
+COMMITTED = ("reference", "all", "comparison", "comparison-equal", "comparison-held", "comparison-recipes")
 """Folders of each modality that belong to the repository."""
 
 

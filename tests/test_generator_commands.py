@@ -205,6 +205,13 @@ def test_a_fit_takes_fewer_items_a_step() -> None:
         adjusted(SHORT, 0, -2)
 
 
+def test_a_fit_is_asked_for_another_fidelity() -> None:
+    assert adjusted(SHORT, 0, psnr_db=33.5).recipe == Recipe(steps=2, batch=4, pool=8, psnr_db=33.5)
+    for value, found in ((0.5, "0.5"), (float("nan"), "nan")):
+        with pytest.raises(UserError, match=f"^psnr-db: expected at least 1, found {found}$"):
+            adjusted(SHORT, 0, psnr_db=value)
+
+
 # Whole runs
 
 

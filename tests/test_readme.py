@@ -23,7 +23,8 @@ ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCS = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
 REFERENCES = {folder.parent.name: folder for folder in sorted((ROOT / "leaderboards").glob("*/reference"))}
-COMPARISONS = [path for name in COMMITTED[1:] for path in sorted((ROOT / "leaderboards").glob(f"*/{name}"))]
+EVERYONE = sorted((ROOT / "leaderboards").glob("*/all"))
+COMPARISONS = [path for name in COMMITTED[2:] for path in sorted((ROOT / "leaderboards").glob(f"*/{name}"))]
 CODE = dict(re.findall(r"^```python\n# (\w+)\.py\n(.*?)^```", README, re.MULTILINE | re.DOTALL))
 COMMANDS = re.findall(r"^\.venv/bin/python -m bench (.* my_.*)$", README, re.MULTILINE)
 TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
@@ -42,6 +43,7 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> Pat
 
 def test_there_is_a_committed_run() -> None:
     assert {"3d", "audio", "image"} <= set(REFERENCES), "run `make leaderboards`"
+    assert {folder.parent.name for folder in EVERYONE} == set(REFERENCES)
 
 
 @pytest.mark.parametrize("modality", REFERENCES)
@@ -49,6 +51,15 @@ def test_the_tables_are_the_committed_run(modality: str) -> None:
     for page in (ROOT / "README.md", ROOT / "docs" / f"results-{modality}.md"):
         text = page.read_text(encoding="utf-8")
         assert inserted(text, REFERENCES[modality]) == text, "run `.venv/bin/python -m bench.readme` on the reference"
+
+
+@pytest.mark.parametrize("folder", EVERYONE, ids=lambda folder: folder.parent.name)
+def test_everyone_is_on_the_board_of_all(folder: Path) -> None:
+    page = (ROOT / "docs" / "leaderboards.md").read_text(encoding="utf-8")
+    assert inserted(page, folder) == page, "run `.venv/bin/python -m bench.readme` on the board"
+    modality, schemes = folder.parent.name, {line["scheme"] for line in read_csv(folder / "leaderboard.csv")}
+    shipped = {path.stem.partition("-")[2] for path in (ROOT / "schemes" / "zoo" / modality).glob("*.safetensors")}
+    assert shipped | {"additive", "uchida"} <= schemes
 
 
 def test_the_modalities_side_by_side_are_the_committed_runs() -> None:
