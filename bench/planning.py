@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 from bench.protocol import UserError
@@ -12,7 +13,7 @@ def adjusted(scheme: Any, steps: int, batch: int = 0, psnr_db: float = 0.0) -> A
     """The same scheme with other ``steps``, ``batch`` or ``psnr_db`` of its recipe; 0 leaves them as they are.
 
     Raises:
-        UserError: when it is not trained so, or one of them is less than 1.
+        UserError: when it is not trained so, or one of them is less than 1 or infinite.
     """
     for name, value in (("steps", steps), ("batch", batch), ("psnr_db", psnr_db)):
         if not value:
@@ -21,8 +22,8 @@ def adjusted(scheme: Any, steps: int, batch: int = 0, psnr_db: float = 0.0) -> A
         recipe: Any = getattr(scheme, "recipe", None)
         if not hasattr(recipe, name):
             raise UserError(f"{shown}: expected a scheme whose training has it, found {type(scheme).__name__}")
-        if not value >= 1:
-            raise UserError(f"{shown}: expected at least 1, found {value:g}")
+        if not 1 <= value < math.inf:
+            raise UserError(f"{shown}: expected at least 1, and finite, found {value:g}")
         scheme = dataclasses.replace(scheme, recipe=dataclasses.replace(recipe, **{name: value}))
     return scheme
 

@@ -206,7 +206,7 @@ def test_a_fit_is_made_shorter_where_the_scheme_is_trained_in_steps() -> None:
     assert adjusted(scheme, 0) is scheme
     assert adjusted(scheme, 7) == replace(scheme, recipe=replace(scheme.recipe, steps=7))
     assert refused("fit", "--modality", "tests.toy:Toy", "--scheme", "wouaf", "--steps", -1) == (
-        "steps: expected at least 1, found -1"
+        "steps: expected at least 1, and finite, found -1"
     )
     assert refused("fit", "--modality", "tests.toy:Toy", "--scheme", "tests.toy:ToyScheme", "--steps", 7) == (
         "steps: expected a scheme whose training has it, found ToyScheme"

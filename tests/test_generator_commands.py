@@ -201,14 +201,14 @@ def test_what_a_dry_run_tells_is_one_line() -> None:
 
 def test_a_fit_takes_fewer_items_a_step() -> None:
     assert adjusted(SHORT, 7, 2).recipe == Recipe(steps=7, batch=2, pool=8)
-    with pytest.raises(UserError, match="batch: expected at least 1, found -2"):
+    with pytest.raises(UserError, match="batch: expected at least 1, and finite, found -2"):
         adjusted(SHORT, 0, -2)
 
 
 def test_a_fit_is_asked_for_another_fidelity() -> None:
     assert adjusted(SHORT, 0, psnr_db=33.5).recipe == Recipe(steps=2, batch=4, pool=8, psnr_db=33.5)
-    for value, found in ((0.5, "0.5"), (float("nan"), "nan")):
-        with pytest.raises(UserError, match=f"^psnr-db: expected at least 1, found {found}$"):
+    for value, found in ((0.5, "0.5"), (float("nan"), "nan"), (float("inf"), "inf")):
+        with pytest.raises(UserError, match=f"^psnr-db: expected at least 1, and finite, found {found}$"):
             adjusted(SHORT, 0, psnr_db=value)
 
 
