@@ -28,6 +28,8 @@ FORMAT = "genprint-post-hoc-1"
 CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 POOLS = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
+PERIODS = {1: 2048}
+"""By rank, samples after which patterns repeat. Readers of clips see the loudest part, which begins at a multiple."""
 
 
 class Mark(Protocol):
@@ -67,10 +69,11 @@ class Additive:
 
     def _patterns(self, x: Tensor, bits: int, key: int) -> Tensor:
         """Signs (bits, C, ...)."""
-        sides = [-(-side // self.chip) for side in x.shape[2:]]
+        sides = [-(-min(side, PERIODS.get(x.ndim - 2, side)) // self.chip) for side in x.shape[2:]]
         chips = torch.randint(2, (bits, x.shape[1], *sides), generator=stream(key, "chips")) * 2.0 - 1
         for axis, side in enumerate(x.shape[2:], 2):
-            chips = chips.repeat_interleave(self.chip, axis).narrow(axis, 0, side)
+            period = chips.repeat_interleave(self.chip, axis)
+            chips = torch.cat([period] * -(-side // period.shape[axis]), axis).narrow(axis, 0, side)
         return chips.to(x.device)
 
 

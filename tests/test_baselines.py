@@ -128,6 +128,17 @@ def test_a_mark_is_read_in_every_rank_and_by_its_key_only(mark: Any, rank: int) 
     assert 0.1 < float(other.float().mean()) < 0.9
 
 
+def test_the_additive_mark_is_read_from_any_window_that_readers_of_clips_take() -> None:
+    noise = torch.randn(3, 1, 32768, generator=stream(0, "clips"))
+    code = torch.randint(2, (32,), generator=stream(0, "code")) * 2.0 - 1
+    marked = Additive().embed(0.1 * noise, code, 0.02, 1)
+    for start in (0, 2048, 14336):
+        read = Additive().extract(marked[..., start : start + 16384], 32, 0.02, 1)
+        assert float(((read > 0) == (code > 0)).float().mean()) > 0.95
+    between = Additive().extract(marked[..., 1000 : 1000 + 16384], 32, 0.02, 1)
+    assert float(((between > 0) == (code > 0)).float().mean()) < 0.8, "no other window tells"
+
+
 def test_the_additive_mark_has_the_power_it_says() -> None:
     x = torch.rand(2, 3, 64, 64, generator=stream(0))
     code = payloads(1, 32)[0] * 2.0 - 1
