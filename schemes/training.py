@@ -112,6 +112,32 @@ class Progress:
         self.weight = math.exp(self.integral + 0.5 * missing)
 
 
+class Descent:
+    """Optimisers that step together, each group of parameters at a share of its learning rate.
+
+    Args:
+        optimisers: at their largest learning rates.
+        pace: share of all of these.
+    """
+
+    def __init__(self, optimisers: Sequence[torch.optim.Optimizer], pace: float) -> None:
+        self.optimisers = optimisers
+        self.groups = [group for optimiser in optimisers for group in optimiser.param_groups]
+        self.peaks = [group["lr"] * pace for group in self.groups]
+
+    def begin(self, share: float) -> None:
+        """Start a step without gradients, at this share of the learning rates."""
+        for group, peak in zip(self.groups, self.peaks, strict=True):
+            group["lr"] = peak * share
+        for optimiser in self.optimisers:
+            optimiser.zero_grad(set_to_none=True)
+
+    def step(self) -> None:
+        """Change all parameters."""
+        for optimiser in self.optimisers:
+            optimiser.step()
+
+
 def energy(modulator: Any, decoder: nn.Module) -> float:
     """Relative change of the weights per bit, over eight codes; see :func:`schemes.modulations.energy_per_bit`."""
     codes = torch.randint(2, (8, modulator.bits), generator=stream(0, "energy")) * 2.0 - 1
@@ -133,15 +159,12 @@ def train(setting: Setting, recipe: Recipe, rng: torch.Generator, progress: Prog
     modality, generator, hardening = setting.modality, setting.generator, recipe.hardening
     (modulator, reader), (latents, _) = setting.networks, setting.pool
     device = next(generator.decoder.parameters()).device
-    optimisers = _optimisers(modulator, reader, recipe)
-    groups = [group for optimiser in optimisers for group in optimiser.param_groups]
-    peaks = [group["lr"] * (1.0 if recipe.pace is None else recipe.pace) for group in groups]
+    descent = Descent(_optimisers(modulator, reader, recipe), 1.0 if recipe.pace is None else recipe.pace)
     began, progress = time.monotonic(), progress or Progress()
     step, steps = 0, recipe.steps
     reader.train()
     while step < steps:
-        for group, peak in zip(groups, peaks, strict=True):
-            group["lr"] = peak * _factor(step, steps, recipe.decay)
+        descent.begin(_factor(step, steps, recipe.decay))
         rows, codes = _pairs(len(latents), recipe.batch, modulator.bits, rng)
         noise = hardening.drawn_noise(progress.accuracy, rng) if hardening else 0.0
         # The hooks of the modulation stay for the backward pass, in which a large decoder runs again.
@@ -157,14 +180,11 @@ def train(setting: Setting, recipe: Recipe, rng: torch.Generator, progress: Prog
             bit_loss, accuracy = _bit_loss(reader, seen, codes.to(device), recipe.null)
             error = F.mse_loss(marked, original)
             distortion = 20 * error + recipe.perceptual * _distance(modality, original, marked, recipe)
-            for optimiser in optimisers:
-                optimiser.zero_grad(set_to_none=True)
             (bit_loss + progress.weight * (distortion + recipe.unreleased * _drift(fields, public))).backward()
         if hardening and hardening.on_copies and progress.accuracy >= hardening.start:
             harden(setting, hardening, rng)
         nn.utils.clip_grad_norm_(list(modulator.parameters()), 1.0)
-        for optimiser in optimisers:
-            optimiser.step()
+        descent.step()
         progress.update(accuracy, -10 * math.log10(max(error.item(), 1e-9)), recipe.psnr_db)
         step += 1
         steps = _steps(step, steps, progress.accuracy, recipe)
