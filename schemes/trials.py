@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,16 @@ class Weights:
 
     effective: dict[str, Tensor]
     others: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, decoder: nn.Module) -> Weights:
+        """The decoder's own, without a graph."""
+        layers = {name: effective_weight(layer).detach() for name, layer in weighted_layers(decoder).items()}
+        return cls(layers, {name: value.detach() for name, value in other_parameters(decoder).items()})
+
+    def within(self, decoder: nn.Module) -> contextlib.AbstractContextManager[None]:
+        """Within the context, the decoder has these; see :func:`bench.weights.swapped`."""
+        return swapped(decoder, {**self.others, **effective_state(decoder, self.effective)})
 
     def mapped(self, change: Callable[[Tensor], Tensor], *, others: bool = True) -> Weights:
         """With every tensor changed, or the effective weights only."""
@@ -66,19 +77,14 @@ class Trial:
     def weights(self) -> Weights:
         """The user's decoder as it would be shipped, with a graph to the modulator."""
         modulator, decoder = self.setting.networks[0], self.setting.generator.decoder
-        layers = {name: effective_weight(layer).detach() for name, layer in weighted_layers(decoder).items()}
-        rest: dict[str, Tensor] = {name: value.detach() for name, value in other_parameters(decoder).items()}
-        changed = other_values(modulator, decoder, self.code)
-        return Weights(layers | modulator.weights(decoder, self.code), rest | changed)
+        public, changed = Weights.of(decoder), other_values(modulator, decoder, self.code)
+        return Weights(public.effective | modulator.weights(decoder, self.code), public.others | changed)
 
     def field(self, weights: Weights) -> Tensor:
         """What the decoder puts out with these weights."""
         generator = self.setting.generator
         decoder = generator.decoder
-        with (
-            swapped(decoder, {**weights.others, **effective_state(decoder, weights.effective)}),
-            mixed(self.latents.device),
-        ):
+        with weights.within(decoder), mixed(self.latents.device):
             return generator.decode(decoder, self.latents)
 
     def bit_loss(self, seen: Tensor) -> Tensor:

@@ -11,9 +11,8 @@ from torch import Tensor
 
 from bench.precision import mixed
 from bench.protocol import Generator, Modality
-from bench.weights import effective_state, effective_weight, other_parameters, swapped, weighted_layers
 from schemes.readers import settled
-from schemes.trials import Setting, noisy
+from schemes.trials import Setting, Weights, noisy
 
 
 def originals(modality: Modality, generator: Generator, latents: Tensor) -> Tensor:
@@ -57,10 +56,10 @@ def unmarked(setting: Setting, rows: Tensor, noise: float, rng: torch.Generator,
     if not noise:
         yield Unmarked(z, setting.pool[1][rows].to(device).float(), _decoded(setting, z) if fields else None)
         return
-    weights = {name: effective_weight(layer) for name, layer in weighted_layers(decoder).items()}
-    layers = {name: noisy(weight.detach(), noise, rng) for name, weight in weights.items()}
-    rest = {name: noisy(value.detach(), noise, rng) for name, value in other_parameters(decoder).items()}
-    with swapped(decoder, {**rest, **effective_state(decoder, layers)}), settled(reader):
+    public = Weights.of(decoder)
+    layers = {name: noisy(weight, noise, rng) for name, weight in public.effective.items()}
+    rest = {name: noisy(value, noise, rng) for name, value in public.others.items()}
+    with Weights(layers, rest).within(decoder), settled(reader):
         half = _decoded(setting, z)
         with torch.no_grad():
             observed = setting.modality.soft_release(half.float())
